@@ -1,0 +1,17 @@
+//! The core loop of Vega: pinned per-core reactors that poll sockets, files and rings.
+//!
+//! It is: a `poll_once(now)` loop, bounded pollers, lock-free rings between cores, pooled DMA-able
+//! memory, one io_uring per core, timers, an adaptive idle policy, a stall watchdog, counters, and
+//! simulated twins of clock, randomness, disk and network.
+//! It is not: a storage engine (no storage word appears here) and not an async runtime.
+//!
+//! Reading order: `time`, `poller`, `reactor`, `core`, `idle`, `stall`; then what pollers use:
+//! `memory`, `buffer`, `net`, `file`, `timer`, `ring`, `mesh`, `stats`; then `uring` (the real
+//! driver of `net` and `file`) and `sim` (the simulated one).
+
+pub mod buffer;
+pub mod file;
+pub mod net;
+pub mod poller;
+pub mod random;
+pub mod time;

@@ -1,0 +1,96 @@
+//! Byte streams as a poller sees them: never waits, vectored both ways, readiness by token.
+//!
+//! A stream belongs to one core and to one [`StreamGroup`]. `take_ready` names the streams worth a
+//! try; a spurious name costs one `WouldBlock`, a missing one would be a bug.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::SocketAddr;
+
+/// Why a stream gave nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// Nothing now; the group will name the stream again.
+    #[error("nothing to do now")]
+    WouldBlock,
+    /// The stream is dead. Carries the operating system's error number.
+    #[error("connection broken (errno {0})")]
+    Broken(i32),
+}
+
+/// A stream that was taken off its core and may travel to another one.
+#[derive(Debug)]
+pub enum StreamParcel {
+    /// A connected TCP socket.
+    Socket(std::os::fd::OwnedFd),
+    /// A simulated stream, by its number in the simulated network.
+    Simulated(u64),
+}
+
+/// One end of a connected byte stream.
+pub trait Stream {
+    /// Receives into `into` in order. `Ok(0)` means that the peer closed its side.
+    fn try_recv(&mut self, into: &mut [IoSliceMut<'_>]) -> Result<usize, StreamError>;
+
+    /// Sends from `from` in order; how many bytes were taken, at least one.
+    fn try_send(&mut self, from: &[IoSlice<'_>]) -> Result<usize, StreamError>;
+
+    /// The other end.
+    fn peer(&self) -> SocketAddr;
+
+    /// This end: for a target, the portal that the peer reached.
+    fn local(&self) -> SocketAddr;
+
+    /// Takes the stream off this core, to be adopted by a group of another one.
+    fn into_parcel(self: Box<Self>) -> StreamParcel;
+}
+
+/// A stream that is worth trying.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// The token given at registration.
+    pub token: u32,
+    /// It was named because `want_send` was set and there is room again (or it broke).
+    pub send: bool,
+}
+
+/// The streams of one poller on one core.
+pub trait StreamGroup {
+    /// Takes over a stream. From now on `take_ready` names `token` when it is worth a `try_recv`
+    /// (at least once, right after the adoption). Errors: the operating system's.
+    fn adopt(&mut self, parcel: StreamParcel, token: u32) -> std::io::Result<Box<dyn Stream>>;
+
+    /// Asks to be told once when `token` can send again, after a `try_send` that would block.
+    fn want_send(&mut self, token: u32);
+
+    /// While paused, `token` is not named for receiving (back-pressure).
+    fn pause_recv(&mut self, token: u32, paused: bool);
+
+    /// The stream of `token` was read until `WouldBlock` this turn (true) or may hold more (false);
+    /// a stream that may hold more is named again at the next turn.
+    fn note_drained(&mut self, token: u32, drained: bool);
+
+    /// Forgets `token`; call it before the stream is dropped or parcelled.
+    fn remove(&mut self, token: u32);
+
+    /// Appends at most `max` ready streams to `out`.
+    fn take_ready(&mut self, out: &mut Vec<Ready>, max: usize);
+}
+
+/// A listening socket.
+pub trait Listener {
+    /// The address it listens on, with the port the system chose when 0 was asked for.
+    fn local(&self) -> SocketAddr;
+
+    /// The next connection, if one waits. `Err(WouldBlock)` when none does; `Err(Broken)` carries
+    /// what the system said (out of descriptors, for example) and the listener stays usable.
+    fn try_accept(&mut self) -> Result<(StreamParcel, SocketAddr), StreamError>;
+}
+
+/// The network of one core.
+pub trait Network {
+    /// Listens on `address`. A name clash or a missing permission is the system's error.
+    fn listen(&self, address: SocketAddr) -> std::io::Result<Box<dyn Listener>>;
+
+    /// A new, empty group of streams.
+    fn group(&self) -> Box<dyn StreamGroup>;
+}

@@ -1,0 +1,137 @@
+//! The one block interface: what every holder of blocks offers, per core, completion-based.
+//!
+//! A channel belongs to one core. `submit` either answers at once or keeps the I/O, with its
+//! buffers, until `poll` gives it back; in flight means owned.
+
+use reactor::buffer::Sgl;
+
+/// A run of logical blocks. Whoever builds one has checked that it lies on the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// First logical block.
+    pub lba: u64,
+    /// Number of logical blocks; may be 0 only where an operation says so.
+    pub length_blocks: u64,
+}
+
+impl Extent {
+    /// `None` when the run wraps or ends past `device_blocks`.
+    pub fn new(lba: u64, length_blocks: u64, device_blocks: u64) -> Option<Self> {
+        (lba.checked_add(length_blocks)? <= device_blocks).then_some(Self { lba, length_blocks })
+    }
+
+    /// The block after the last one.
+    pub fn end(self) -> u64 {
+        self.lba + self.length_blocks
+    }
+
+    /// True when the two share a block.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.lba < other.end() && other.lba < self.end()
+    }
+}
+
+/// What to do. Lengths of payloads are exactly `length_blocks * logical_block_bytes` unless said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Fill the payload list.
+    Read(Extent),
+    /// Write the payload; with `fua` the answer comes when it is on the medium.
+    Write { extent: Extent, fua: bool },
+    /// Everything acknowledged before is on the medium when this is answered.
+    Flush,
+    /// Free the blocks; they read zeros afterwards. No payload.
+    Unmap(Extent),
+    /// The blocks read zeros afterwards; `unmap` allows freeing them. No payload.
+    WriteZeroes { extent: Extent, unmap: bool, fua: bool },
+    /// Compare the payload with the blocks: `Good` or `Miscompare`.
+    Compare(Extent),
+    /// The payload is twice the extent: what must be there, then what shall be there. Atomic with
+    /// respect to everything else on the volume.
+    CompareAndWrite { extent: Extent, fua: bool },
+    /// The blocks become themselves OR the payload. Atomic like [`Op::CompareAndWrite`].
+    OrWrite { extent: Extent, fua: bool },
+    /// How many blocks from `lba` on share one allocation state: answered by `IoStatus::Mapped`.
+    /// `length_blocks` is a limit on how far to look. No payload.
+    BlockStatus(Extent),
+}
+
+/// How an I/O ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoStatus {
+    /// Done.
+    Good,
+    /// Answer to [`Op::BlockStatus`].
+    Mapped { mapped: bool, length_blocks: u64 },
+    /// The first byte that differs, counted from the start of the payload. Nothing was written.
+    Miscompare { offset_bytes: u64 },
+    /// The blocks cannot be read: never zeros, never stale.
+    ReadError { lba: u64 },
+    /// The blocks could not be written; their content is old or new, per block.
+    WriteError { lba: u64 },
+    /// No space for a block that was not allocated. Nothing was written.
+    NoSpace,
+    /// The I/O was taken back before it had any effect.
+    Aborted,
+    /// The device is being closed or has failed for good.
+    Gone,
+}
+
+/// An I/O on its way down.
+#[derive(Debug)]
+pub struct Io {
+    /// The caller's own number, unique among its I/Os in flight on this channel.
+    pub tag: u64,
+    /// What to do.
+    pub op: Op,
+    /// The payload, or empty.
+    pub sgl: Sgl,
+}
+
+/// An I/O on its way back up, with its buffers.
+#[derive(Debug)]
+pub struct Done {
+    /// The caller's number.
+    pub tag: u64,
+    /// How it ended.
+    pub status: IoStatus,
+    /// The payload that came with it; of a good read, filled.
+    pub sgl: Sgl,
+}
+
+/// What a device is, truthfully.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BdevInfo {
+    /// 512 or 4096.
+    pub logical_block_bytes: u32,
+    /// The unit below which a write costs a read; a multiple of the logical block.
+    pub physical_block_bytes: u32,
+    /// Number of logical blocks.
+    pub length_blocks: u64,
+    /// Acknowledged writes may be lost with the power until Flush.
+    pub volatile_write_cache: bool,
+    /// Unmap frees blocks and they read zeros afterwards.
+    pub thin: bool,
+    /// The unit of unmap, in logical blocks, at least 1.
+    pub unmap_granularity_blocks: u32,
+    /// The longest run of blocks that is written all or nothing, in logical blocks, at least 1.
+    pub atomic_write_blocks: u32,
+    /// Identity of the data: same bytes, same number, for ever.
+    pub uuid: uuid::Uuid,
+}
+
+/// One core's way to a device.
+pub trait IoChannel {
+    /// What the device is now (a grow changes `length_blocks`).
+    fn info(&self) -> BdevInfo;
+
+    /// Starts an I/O, or finishes it on the spot: then the answer is returned and `poll` will not
+    /// give it again.
+    fn submit(&mut self, io: Io) -> Option<Done>;
+
+    /// Appends what has completed to `out`; at most about `budget` items.
+    fn poll(&mut self, out: &mut Vec<Done>, budget: usize);
+
+    /// I/Os submitted and not yet given back.
+    fn in_flight(&self) -> usize;
+}

@@ -1,0 +1,1 @@
+//! Persistent reservations of a volume, independent of the protocol that asks.
