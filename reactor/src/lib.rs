@@ -6,12 +6,20 @@
 //! It is not: a storage engine (no storage word appears here) and not an async runtime.
 //!
 //! Reading order: `time`, `poller`, `reactor`, `core`, `idle`, `stall`; then what pollers use:
-//! `memory`, `buffer`, `net`, `file`, `timer`, `ring`, `mesh`, `stats`; then `uring` (the real
-//! driver of `net` and `file`) and `sim` (the simulated one).
+//! `memory`, `buffer`, `net`, `file`, `timer`, `ring`, `wake`, `mesh`, `stats`; then `uring` and
+//! `tcp` (the real drivers of `file` and `net`) and `sim` (the simulated ones).
 
 pub mod buffer;
+pub mod clock;
 pub mod file;
+pub mod limits;
+pub mod memory;
+pub mod mesh;
 pub mod net;
 pub mod poller;
 pub mod random;
+pub mod ring;
+pub mod stats;
+mod sync;
 pub mod time;
+pub mod wake;

@@ -134,4 +134,64 @@ pub trait IoChannel {
 
     /// I/Os submitted and not yet given back.
     fn in_flight(&self) -> usize;
+
+    /// True when the channel itself answers [`Op::Compare`], [`Op::CompareAndWrite`] and
+    /// [`Op::OrWrite`]. A channel that says false is never given one: [`crate::volume::Volume`]
+    /// builds them from reads and writes.
+    fn answers_compare(&self) -> bool {
+        false
+    }
+
+    /// Takes note that the device is now `length_blocks` long; the blocking part of the growth was
+    /// done before. False when this back end cannot grow, or would shrink.
+    fn grow(&mut self, length_blocks: u64) -> bool {
+        let _ = length_blocks;
+        false
+    }
+}
+
+impl IoStatus {
+    /// True when the I/O did what it was asked to do.
+    pub fn is_good(self) -> bool {
+        matches!(self, Self::Good | Self::Mapped { .. })
+    }
+}
+
+impl Op {
+    /// The blocks it names; `None` for a flush.
+    pub fn extent(&self) -> Option<Extent> {
+        match *self {
+            Self::Read(extent) | Self::Unmap(extent) | Self::Compare(extent) | Self::BlockStatus(extent) => {
+                Some(extent)
+            }
+            Self::Write { extent, .. }
+            | Self::WriteZeroes { extent, .. }
+            | Self::CompareAndWrite { extent, .. }
+            | Self::OrWrite { extent, .. } => Some(extent),
+            Self::Flush => None,
+        }
+    }
+
+    /// True when it can change blocks.
+    pub fn changes_blocks(&self) -> bool {
+        match self {
+            Self::Read(_) | Self::Compare(_) | Self::BlockStatus(_) | Self::Flush => false,
+            Self::Write { .. }
+            | Self::Unmap(_)
+            | Self::WriteZeroes { .. }
+            | Self::CompareAndWrite { .. }
+            | Self::OrWrite { .. } => true,
+        }
+    }
+
+    /// The bytes of payload that come with it.
+    pub fn payload_bytes(&self, logical_block_bytes: u32) -> u64 {
+        let block_bytes = u64::from(logical_block_bytes);
+        match self {
+            Self::Read(extent) | Self::Compare(extent) => extent.length_blocks * block_bytes,
+            Self::Write { extent, .. } | Self::OrWrite { extent, .. } => extent.length_blocks * block_bytes,
+            Self::CompareAndWrite { extent, .. } => 2 * extent.length_blocks * block_bytes,
+            Self::Flush | Self::Unmap(_) | Self::WriteZeroes { .. } | Self::BlockStatus(_) => 0,
+        }
+    }
 }

@@ -10,3 +10,10 @@
 #![forbid(unsafe_code)]
 
 pub mod bdev;
+pub mod reservation;
+pub mod geometry;
+pub mod limits;
+pub mod memory;
+pub mod op_stats;
+pub mod range;
+pub mod volume;

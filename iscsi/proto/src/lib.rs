@@ -1,2 +1,14 @@
-//! Placeholder.
+//! The iSCSI protocol of RFC 7143, target side, as state machines without a socket, clock or thread.
+//!
+//! Bytes go in, bytes and events come out. Time and random bytes are arguments, so the same code runs on a
+//! reactor and in a simulator. What it is not: it interprets no CDB (that is `scsi`), owns no socket and
+//! keeps no list of targets or sessions (that is `iscsi_target`, asked through traits).
+//!
+//! Reading order: [`pdu`] (wire types), [`digest`], [`params`] (negotiated values).
 #![forbid(unsafe_code)]
+
+pub mod digest;
+pub mod params;
+pub mod pdu;
+pub mod discovery;
+pub mod session;

@@ -1,2 +1,28 @@
-//! Placeholder.
+//! A SCSI device server for thin-provisioned disks: CDB in, block I/O steps and a response out.
+//!
+//! It is: SPC-4 and SBC-4 as hosts use them, sans-IO. A [`LogicalUnit`] parses commands, keeps mode
+//! pages, unit attentions and reservations, and says through [`Step`] what must happen next.
+//! It is not: a transport (no PDU, no connection, no task set: the target layer orders tasks and
+//! aborts them) and not a block device (it never touches a medium; it asks for [`volume::bdev`]
+//! operations).
+//!
+//! Reading order: `command` (what comes in), `response` (what goes out), `unit` (the logical unit),
+//! `start` (checks common to all commands), `read_write` (the fast path), `plan` (operations of many
+//! steps), then one file per family: `inquiry`, `vpd`, `mode`, `report`, `opcode`, `reserve`.
+
 #![forbid(unsafe_code)]
+
+mod command;
+pub mod limits;
+mod plan;
+mod response;
+mod sense;
+mod unit;
+mod unit_attention;
+
+pub use command::{Command, NexusId, NexusName};
+pub use plan::Pending;
+pub use response::{DataIn, Effects, Response, Status, Step};
+pub use sense::{FieldPointer, Sense, SenseKey};
+pub use unit::{AccessState, Context, LogicalUnit, LuConfig, PortGroup, WriteCachePolicy, no_such_lun};
+pub use unit_attention::UnitAttention;

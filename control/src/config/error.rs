@@ -1,0 +1,71 @@
+//! Why a configuration is refused.
+
+use std::path::PathBuf;
+
+/// A configuration that the node does not start with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}; give another file with --config, or none for the defaults")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is larger than any configuration is.
+    #[error("the configuration {path} is larger than {max_bytes} bytes; is it the right file?")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        max_bytes: u64,
+    },
+    /// Not TOML.
+    #[error("{origin} is not TOML: {detail}")]
+    Syntax {
+        /// The file, or what else the text came from.
+        origin: String,
+        /// Line, column and what is wrong, as the parser says it.
+        detail: String,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: unknown key {path}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+    UnknownKey {
+        /// The file, or what else the text came from.
+        origin: String,
+        /// The whole path of the key.
+        path: String,
+        /// The known key that is spelled most like it.
+        nearest: Option<String>,
+    },
+    /// A value of the wrong kind.
+    #[error("{origin}: {path}: {detail}")]
+    Value {
+        /// The file, or what else the text came from.
+        origin: String,
+        /// The whole path of the key.
+        path: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// A value that does not fit to others or to this machine.
+    #[error("{path}: {detail}")]
+    Refused {
+        /// The whole path of the key.
+        path: String,
+        /// What is wrong and what to do.
+        detail: String,
+    },
+}
+
+impl ConfigError {
+    /// Refuses the value at `path` unless `ok`.
+    pub(super) fn check(
+        path: impl Into<String>,
+        ok: bool,
+        detail: impl FnOnce() -> String,
+    ) -> Result<(), Self> {
+        if ok { Ok(()) } else { Err(Self::Refused { path: path.into(), detail: detail() }) }
+    }
+}

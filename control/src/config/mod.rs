@@ -1,0 +1,368 @@
+//! Configuration of a node: a TOML file, checked as a whole before anything starts.
+//!
+//! Order, later wins: built-in defaults, the file, `VEGA_<SECTION>__<KEY>` variables, command-line options.
+//! `vega.example.toml` documents every key with its default; a test holds the two together.
+
+mod environment;
+mod error;
+mod load;
+mod objects;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+pub use environment::Environment;
+pub use error::ConfigError;
+pub use load::{load, load_text};
+pub use objects::{TargetConfig, UserConfig, VolumeConfig};
+
+use crate::model::ByteSize;
+
+/// Everything that a node can be told.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The node itself.
+    pub node: NodeConfig,
+    /// The cores.
+    pub reactor: ReactorConfig,
+    /// The iSCSI service.
+    pub iscsi: IscsiConfig,
+    /// The management API.
+    pub api: ApiConfig,
+    /// The log.
+    pub log: LogConfig,
+    /// Volumes that are created when they do not exist.
+    #[serde(rename = "volume")]
+    pub volumes: Vec<VolumeConfig>,
+    /// Targets that are created when they do not exist.
+    #[serde(rename = "target")]
+    pub targets: Vec<TargetConfig>,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Name in logs, metrics and status; empty means the host name.
+    pub name: String,
+    /// Where catalog, secrets and data files are.
+    pub data_dir: PathBuf,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { name: String::new(), data_dir: PathBuf::from("vega-data") }
+    }
+}
+
+impl NodeConfig {
+    /// The configured name, or the host's.
+    pub fn effective_name(&self) -> String {
+        if !self.name.is_empty() {
+            return self.name.clone();
+        }
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        match host.trim() {
+            "" => "localhost".to_owned(),
+            name => name.to_owned(),
+        }
+    }
+}
+
+/// Which processors reactors run on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cores {
+    /// One reactor for every second processor that the process may use, at least one: the others are left to
+    /// the kernel, to control and to whatever else runs on the machine.
+    Auto,
+    /// Exactly these processors.
+    List(Vec<u32>),
+}
+
+/// What a core does without work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IdlePolicy {
+    /// Spin for `spin_us`, then sleep until something happens.
+    Adaptive,
+    /// Never sleep.
+    Poll,
+}
+
+/// `[reactor]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReactorConfig {
+    /// `"auto"` or a list of processors.
+    pub cores: Cores,
+    /// What a core does without work.
+    pub idle: IdlePolicy,
+    /// How long it spins before it sleeps, in microseconds.
+    pub spin_us: u64,
+    /// Buffer memory of each core.
+    pub buffer_bytes: ByteSize,
+    /// A turn of a poller that takes longer is counted as a stall, in microseconds.
+    pub stall_us: u64,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        Self {
+            cores: Cores::Auto,
+            idle: IdlePolicy::Adaptive,
+            spin_us: 150,
+            buffer_bytes: ByteSize(128 << 20),
+            stall_us: 10_000,
+        }
+    }
+}
+
+/// A portal (RFC 7143, section 4.1.3).
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PortalConfig {
+    /// Address and port to listen on.
+    pub listen: SocketAddr,
+    /// Address that discovery tells initiators, where it differs (NAT, a service address): `host:port`.
+    #[serde(default)]
+    pub advertise: Option<String>,
+    /// Portal group that it belongs to.
+    #[serde(default = "default_tag")]
+    pub tag: u16,
+}
+
+fn default_tag() -> u16 {
+    1
+}
+
+impl PortalConfig {
+    /// What discovery answers: `address:port,tag`.
+    pub fn target_address(&self) -> String {
+        match &self.advertise {
+            Some(address) => format!("{address},{}", self.tag),
+            None => format!("{},{}", self.listen, self.tag),
+        }
+    }
+}
+
+/// `[iscsi]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IscsiConfig {
+    /// Where it listens.
+    #[serde(rename = "portal")]
+    pub portals: Vec<PortalConfig>,
+    /// `[iscsi.limits]`.
+    pub limits: IscsiLimits,
+    /// `[iscsi.timeouts]`.
+    pub timeouts: IscsiTimeouts,
+}
+
+impl Default for IscsiConfig {
+    fn default() -> Self {
+        let listen = SocketAddr::from(([127, 0, 0, 1], 3260));
+        Self {
+            portals: vec![PortalConfig { listen, advertise: None, tag: 1 }],
+            limits: IscsiLimits::default(),
+            timeouts: IscsiTimeouts::default(),
+        }
+    }
+}
+
+/// `[iscsi.limits]`: what the target offers at login (RFC 7143, section 13) and holds at most.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IscsiLimits {
+    /// `MaxConnections`, 1 to 8.
+    pub connections_per_session: u16,
+    /// Sessions of the node.
+    pub sessions: u32,
+    /// `MaxRecvDataSegmentLength` that the target declares.
+    pub max_recv_data_segment_bytes: ByteSize,
+    /// `MaxBurstLength`.
+    pub max_burst_bytes: ByteSize,
+    /// `FirstBurstLength`.
+    pub first_burst_bytes: ByteSize,
+    /// `MaxOutstandingR2T`.
+    pub outstanding_r2t: u16,
+    /// Width of the command window of a session.
+    pub queue_depth: u16,
+}
+
+impl Default for IscsiLimits {
+    fn default() -> Self {
+        Self {
+            connections_per_session: 8,
+            sessions: 4096,
+            max_recv_data_segment_bytes: ByteSize(256 << 10),
+            max_burst_bytes: ByteSize(1 << 20),
+            first_burst_bytes: ByteSize(256 << 10),
+            outstanding_r2t: 4,
+            queue_depth: 128,
+        }
+    }
+}
+
+/// `[iscsi.timeouts]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IscsiTimeouts {
+    /// A connection must have logged in by then, in seconds.
+    pub login_s: u32,
+    /// A connection that was silent for so long is asked with NOP-In, in seconds.
+    pub nop_interval_s: u32,
+    /// It is closed when it has not answered by then, in seconds.
+    pub nop_answer_s: u32,
+    /// How long commands in flight may take when the node stops, in seconds.
+    pub drain_s: u32,
+}
+
+impl Default for IscsiTimeouts {
+    fn default() -> Self {
+        Self { login_s: 15, nop_interval_s: 10, nop_answer_s: 20, drain_s: 10 }
+    }
+}
+
+impl IscsiTimeouts {
+    /// [`Self::drain_s`] as a duration.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(u64::from(self.drain_s))
+    }
+}
+
+/// `[api]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ApiConfig {
+    /// Unix socket; empty means `vega.sock` in the data directory.
+    pub socket: PathBuf,
+    /// TCP address; empty means none.
+    #[serde(deserialize_with = "load::optional_address")]
+    pub listen: Option<SocketAddr>,
+    /// Allow `listen` to be reachable from other machines. The API has no authentication of its own.
+    pub allow_remote: bool,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        let listen = Some(SocketAddr::from(([127, 0, 0, 1], 9503)));
+        Self { socket: PathBuf::new(), listen, allow_remote: false }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// JSON unless standard error is a terminal.
+    #[default]
+    Auto,
+    /// One JSON object per line.
+    Json,
+    /// For people.
+    Pretty,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// How lines look.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,control=debug`.
+    pub level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, level: "info".to_owned() }
+    }
+}
+
+impl Config {
+    /// Where the Unix socket of the API is.
+    pub fn api_socket(&self) -> PathBuf {
+        match self.api.socket.as_os_str().is_empty() {
+            true => self.node.data_dir.join("vega.sock"),
+            false => self.api.socket.clone(),
+        }
+    }
+
+    /// Relations between values, which the types cannot hold.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        self.validate_iscsi()?;
+        if let Cores::List(list) = &self.reactor.cores {
+            let different: BTreeSet<_> = list.iter().collect();
+            ConfigError::check("reactor.cores", different.len() == list.len() && !list.is_empty(), || {
+                "the list must name at least one processor and none twice".to_owned()
+            })?;
+        }
+        let buffers = self.reactor.buffer_bytes.0;
+        ConfigError::check("reactor.buffer_bytes", (8 << 20..=1 << 40).contains(&buffers), || {
+            format!("{} is outside of 8MiB to 1TiB for each core", self.reactor.buffer_bytes)
+        })?;
+        if let Some(listen) = self.api.listen {
+            let allowed = listen.ip().is_loopback() || self.api.allow_remote;
+            ConfigError::check("api.listen", allowed, || {
+                format!(
+                    "{listen} can be reached from other machines and the API has no authentication; listen on \
+                     127.0.0.1, or set api.allow_remote = true if something in front of it authenticates"
+                )
+            })?;
+        }
+        self.volumes.iter().try_for_each(VolumeConfig::validate)?;
+        self.targets.iter().try_for_each(TargetConfig::validate)
+    }
+
+    fn validate_iscsi(&self) -> Result<(), ConfigError> {
+        let IscsiConfig { portals, limits, timeouts } = &self.iscsi;
+        ConfigError::check("iscsi.portal", !portals.is_empty(), || "at least one portal is needed".to_owned())?;
+        for (at, portal) in portals.iter().enumerate() {
+            ConfigError::check(format!("iscsi.portal[{at}].tag"), portal.tag != 0, || {
+                "portal group tag 0 is reserved; use 1 to 65535".to_owned()
+            })?;
+            let twice = portals[..at].iter().any(|other| other.listen == portal.listen && portal.listen.port() != 0);
+            ConfigError::check(format!("iscsi.portal[{at}].listen"), !twice, || {
+                format!("{} is listed twice", portal.listen)
+            })?;
+        }
+        ConfigError::check(
+            "iscsi.limits.connections_per_session",
+            (1..=8).contains(&limits.connections_per_session),
+            || format!("{} is outside of 1 to 8", limits.connections_per_session),
+        )?;
+        // RFC 7143, sections 13.12 to 13.14: 512 to 2^24 - 1, and FirstBurstLength <= MaxBurstLength.
+        for (key, value) in [
+            ("iscsi.limits.max_recv_data_segment_bytes", limits.max_recv_data_segment_bytes),
+            ("iscsi.limits.max_burst_bytes", limits.max_burst_bytes),
+            ("iscsi.limits.first_burst_bytes", limits.first_burst_bytes),
+        ] {
+            ConfigError::check(key, (512..1 << 24).contains(&value.0), || {
+                format!("{value} is outside of 512 to 16777215 bytes (RFC 7143, section 13)")
+            })?;
+        }
+        ConfigError::check("iscsi.limits.first_burst_bytes", limits.first_burst_bytes <= limits.max_burst_bytes, || {
+            "it must not exceed iscsi.limits.max_burst_bytes (RFC 7143, section 13.14)".to_owned()
+        })?;
+        ConfigError::check("iscsi.limits.queue_depth", (1..=1024).contains(&limits.queue_depth), || {
+            format!("{} is outside of 1 to 1024", limits.queue_depth)
+        })?;
+        ConfigError::check("iscsi.limits.outstanding_r2t", (1..=64).contains(&limits.outstanding_r2t), || {
+            format!("{} is outside of 1 to 64", limits.outstanding_r2t)
+        })?;
+        ConfigError::check("iscsi.limits.sessions", (1..=4096).contains(&limits.sessions), || {
+            format!("{} is outside of 1 to 4096", limits.sessions)
+        })?;
+        ConfigError::check("iscsi.timeouts.login_s", (1..=300).contains(&timeouts.login_s), || {
+            format!("{} is outside of 1 to 300 seconds", timeouts.login_s)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

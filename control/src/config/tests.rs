@@ -1,0 +1,93 @@
+//! What is accepted, what is refused, and how it is said.
+
+use super::*;
+
+fn read(text: &str) -> Result<Config, ConfigError> {
+    load_text(text, "test.toml", &Environment::default())
+}
+
+fn refusal(text: &str) -> String {
+    read(text).unwrap_err().to_string()
+}
+
+#[test]
+fn nothing_at_all_is_the_default() {
+    assert_eq!(read("").unwrap(), Config::default());
+}
+
+#[test]
+fn the_example_documents_every_key_and_equals_the_defaults() {
+    let example = include_str!("../../../vega.example.toml");
+    assert_eq!(read(example).unwrap(), Config::default());
+    // What is commented out as an example of an object must be accepted as well.
+    let with_objects: String = example
+        .lines()
+        .map(|line| line.strip_prefix("#| ").unwrap_or(line))
+        .fold(String::new(), |text, line| text + line + "\n");
+    let config = read(&with_objects).unwrap();
+    assert!(config.volumes.len() >= 2 && !config.targets.is_empty() && !config.targets[0].users.is_empty());
+    for key in [
+        "name", "data_dir", "cores", "idle", "spin_us", "buffer_bytes", "stall_us", "listen", "advertise", "tag",
+        "connections_per_session", "sessions", "max_recv_data_segment_bytes", "max_burst_bytes",
+        "first_burst_bytes", "outstanding_r2t", "queue_depth", "login_s", "nop_interval_s", "nop_answer_s",
+        "drain_s", "socket", "allow_remote", "format", "level", "size", "block_size", "backing", "uuid", "core",
+        "alias", "portal_group_tag", "luns", "auth_method", "role", "secret_file", "allow", "header_digest",
+        "data_digest",
+    ] {
+        let shown = example.lines().any(|line| {
+            line.trim_start_matches(['#', '|', ' ']).split('=').next().is_some_and(|k| k.trim() == key)
+                || line.contains(&format!("{key} = "))
+        });
+        assert!(shown, "{key} is not in the example");
+    }
+}
+
+#[test]
+fn unknown_keys_are_named_with_their_path_and_the_nearest_key() {
+    assert_eq!(refusal("[reactor]\nspin_ms = 3"), "test.toml: unknown key reactor.spin_ms; did you mean reactor.spin_us?");
+    assert_eq!(refusal("[reactr]\n"), "test.toml: unknown key reactr; did you mean reactor?");
+    let nested = refusal("[iscsi.limits]\nqueue_dept = 3");
+    assert_eq!(nested, "test.toml: unknown key iscsi.limits.queue_dept; did you mean iscsi.limits.queue_depth?");
+    let list = refusal("[[volume]]\nname = 'a'\nsize = 1048576\nblocksize = 512");
+    assert_eq!(list, "test.toml: unknown key volume[0].blocksize; did you mean volume[0].block_size?");
+    assert_eq!(refusal("zzzzzzzzzzzz = 1"), "test.toml: unknown key zzzzzzzzzzzz");
+}
+
+#[test]
+fn wrong_values_are_named_with_their_path() {
+    assert!(refusal("[reactor]\nspin_us = 'x'").starts_with("test.toml: reactor.spin_us: invalid type"));
+    assert!(refusal("[reactor]\nidle = 'never'").contains("reactor.idle: unknown variant `never`"));
+    assert!(refusal("[reactor]\ncores = 'all'").contains("neither \"auto\" nor a list"));
+    assert!(refusal("[reactor]\nbuffer_bytes = '64XiB'").contains("the unit is not known"));
+    assert!(refusal("[[volume]]\nname = 'A'\nsize = 1048576").contains("upper-case"));
+    assert!(refusal("[reactor").contains("is not TOML"));
+    assert!(refusal("[[target]]\nname = 'disk'").contains("iqn."));
+    assert!(refusal("[[target]]\nname = 'iqn.2026-11.io.vega:a'\nluns = { 300 = 'a' }").contains("LUN 300"));
+}
+
+#[test]
+fn relations_are_checked() {
+    let remote = "[api]\nlisten = '0.0.0.0:9503'\n";
+    assert!(refusal(remote).contains("api.allow_remote = true"));
+    assert!(read(&format!("{remote}allow_remote = true")).is_ok());
+    assert!(read("[api]\nlisten = ''").unwrap().api.listen.is_none());
+    assert!(refusal("[iscsi]\nportal = []").contains("at least one portal"));
+    assert!(refusal("[[iscsi.portal]]\nlisten = '127.0.0.1:1'\ntag = 0").contains("reserved"));
+    assert!(refusal("[iscsi.limits]\nfirst_burst_bytes = '2MiB'").contains("max_burst_bytes"));
+    assert!(refusal("[iscsi.limits]\nmax_burst_bytes = '16MiB'").contains("16777215"));
+    assert!(refusal("[reactor]\ncores = [1, 1]").contains("none twice"));
+    assert!(refusal("[reactor]\nbuffer_bytes = 1").contains("8MiB"));
+}
+
+#[test]
+fn the_environment_wins_over_the_file_and_is_checked_like_it() {
+    let with = |name: &str, value: &str| {
+        let variables = [(name.to_owned(), value.to_owned())];
+        let environment = Environment::from_variables(variables.into_iter());
+        load_text("[reactor]\nspin_us = 1\n", "test.toml", &environment)
+    };
+    assert_eq!(with("VEGA_REACTOR__SPIN_US", "7").unwrap().reactor.spin_us, 7);
+    assert_eq!(with("VEGA_REACTOR__IDLE", "poll").unwrap().reactor.idle, IdlePolicy::Poll);
+    assert_eq!(with("VEGA_ISCSI__LIMITS__QUEUE_DEPTH", "9").unwrap().iscsi.limits.queue_depth, 9);
+    assert!(with("VEGA_REACTOR__SPIN_MS", "7").unwrap_err().to_string().contains("reactor.spin_us"));
+}

@@ -1,0 +1,165 @@
+//! What is wrong with a value that a person or a program gave us.
+
+/// A refused value. Every message names the input, the reason and the remedy; no secret appears in one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// Not a DNS label.
+    #[error(
+        "volume name {input:?}: {reason}; use 1 to 63 lower-case letters, digits and '-', beginning and ending \
+         with a letter or digit, for example \"data-1\""
+    )]
+    VolumeName {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not an iSCSI name.
+    #[error(
+        "iSCSI name {input:?}: {reason}; use iqn.YYYY-MM.reversed.domain[:name], for example \
+         \"iqn.2026-11.io.vega:data-1\", or eui. with 16, or naa. with 16 or 32 hexadecimal digits"
+    )]
+    IscsiName {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not an entry of an allow list.
+    #[error(
+        "initiator {input:?}: {reason}; give an iSCSI name, or the beginning of one followed by '*', for example \
+         \"iqn.1994-05.com.redhat:*\""
+    )]
+    InitiatorPattern {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not a user name for CHAP.
+    #[error("CHAP user name {input:?}: {reason}; use 1 to 255 printable ASCII characters without blanks, '/' or ','")]
+    ChapUserName {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A secret of a length that CHAP must not use.
+    #[error(
+        "the secret has {length} bytes; CHAP needs {min} to {max} (RFC 7143, section 9.2.1): generate one with \
+         \"openssl rand -hex 16\""
+    )]
+    SecretLength {
+        /// How many bytes were given.
+        length: usize,
+        /// Fewest bytes.
+        min: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// A secret with bytes that initiators cannot type.
+    #[error("the secret holds a control character; use printable characters only")]
+    SecretControlCharacter,
+    /// Neither 512 nor 4096.
+    #[error("block size {block_size} is not supported; use 512 or 4096")]
+    BlockSize {
+        /// What was given.
+        block_size: u32,
+    },
+    /// A size that is not a whole number of blocks, or out of range.
+    #[error("size {size_bytes} bytes: {reason}; use a multiple of {block_size} from {min_bytes} to {max_bytes} bytes")]
+    VolumeSize {
+        /// What was given.
+        size_bytes: u64,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// The block size that it must be a multiple of.
+        block_size: u32,
+        /// Smallest size.
+        min_bytes: u64,
+        /// Largest size.
+        max_bytes: u64,
+    },
+    /// A size in words that cannot be read.
+    #[error("size {input:?}: {reason}; write bytes or a number with a unit, for example 10GiB, 512MiB or 10G")]
+    SizeText {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A device path that is not absolute.
+    #[error("device path {path:?} is not absolute; give a path that stays the same after a restart, such as /dev/disk/by-id/…")]
+    DevicePath {
+        /// What was given.
+        path: std::path::PathBuf,
+    },
+    /// A LUN outside of what a target serves.
+    #[error("LUN {lun} is out of range; use 0 to {max}")]
+    Lun {
+        /// What was given.
+        lun: u64,
+        /// Largest LUN.
+        max: u16,
+    },
+    /// Portal group tag 0 is reserved.
+    #[error("portal group tag 0 is reserved; use 1 to 65535")]
+    PortalGroupTag,
+    /// An alias that does not fit into login text.
+    #[error("alias of {length} bytes: use at most {max} bytes of UTF-8 without control characters")]
+    Alias {
+        /// How long it is.
+        length: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// More entries than one target may have.
+    #[error("target {target}: {count} {what} are too many; the limit is {max}")]
+    TooMany {
+        /// The target.
+        target: String,
+        /// Entries of which kind.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Authentication is asked for, but nobody could pass it.
+    #[error(
+        "target {target} asks for CHAP, but has no user; add one with \"vega target user add {target} NAME\" or choose \
+         the method \"none\""
+    )]
+    NoChapUser {
+        /// The target.
+        target: String,
+    },
+    /// Mutual authentication without the target's own credentials.
+    #[error(
+        "target {target} asks for mutual CHAP, but has no credentials of its own; add them with \"vega target user add \
+         {target} NAME --role target\""
+    )]
+    NoTargetCredentials {
+        /// The target.
+        target: String,
+    },
+    /// Two sets of the target's own credentials.
+    #[error("target {target} already proves itself as {existing:?}; remove that user first")]
+    SecondTargetCredentials {
+        /// The target.
+        target: String,
+        /// The user that is there.
+        existing: String,
+    },
+    /// The same secret in both directions.
+    #[error(
+        "target {target}: user {user:?} has the same secret as the other direction; each direction needs its own \
+         (RFC 7143, section 9.2.1)"
+    )]
+    SameSecretBothWays {
+        /// The target.
+        target: String,
+        /// The user.
+        user: String,
+    },
+}

@@ -1,0 +1,25 @@
+//! Plain data that the catalog stores, the API shows and the bridge carries.
+//!
+//! A value of one of these types has been checked: names, sizes and secrets are parsed once at the
+//! edge (JSON, TOML, command line) and not looked at again. No type here knows a socket or a core.
+
+mod error;
+mod name;
+mod node;
+mod secret;
+mod session;
+mod size;
+mod target;
+mod volume;
+
+pub use error::ModelError;
+pub use name::{IscsiName, IscsiNameFormat, VolumeName};
+pub use node::{CoreStatus, NodeStatus, Readiness, ReadinessCheck};
+pub use secret::Secret;
+pub use session::{ConnectionInfo, SessionId, SessionInfo};
+pub use size::ByteSize;
+pub use target::{
+    AuthMethod, ChapRole, ChapUser, ChapUserName, DigestPolicy, InitiatorPattern, Lun, ResolvedTarget,
+    ResolvedUser, TargetSpec,
+};
+pub use volume::{Backing, VolumeSpec};

@@ -1,0 +1,69 @@
+//! Why the target refused what control asked.
+
+/// One refusal; the text names the input, the reason and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// No such volume on this core.
+    #[error("volume {name:?} is not served here; list the volumes that are with `vega volume list`")]
+    NoSuchVolume {
+        /// The name asked for.
+        name: String,
+    },
+    /// A volume of that name is there.
+    #[error("volume {name:?} is served already")]
+    VolumeExists {
+        /// The name asked for.
+        name: String,
+    },
+    /// A target maps the volume.
+    #[error("volume {name:?} is mapped by target {target}; remove that LUN first (`vega target lun remove`)")]
+    VolumeMapped {
+        /// The volume.
+        name: String,
+        /// One target that maps it.
+        target: String,
+    },
+    /// No such target on this core.
+    #[error("target {name} does not exist; list the targets with `vega target list`")]
+    NoSuchTarget {
+        /// The name asked for.
+        name: String,
+    },
+    /// A limit of the data plane.
+    #[error("there is room for {limit} {what} on a core; remove one first or use another core")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many fit.
+        limit: usize,
+    },
+    /// The new size is smaller than the old one.
+    #[error("volume {name:?} has {current} blocks and cannot shrink to {asked}; a volume only grows")]
+    Shrinks {
+        /// The volume.
+        name: String,
+        /// Blocks now.
+        current: u64,
+        /// Blocks asked for.
+        asked: u64,
+    },
+    /// The operating system refused a descriptor.
+    #[error("the core could not take over the file of volume {name:?}: {reason}")]
+    Adopt {
+        /// The volume.
+        name: String,
+        /// The system's words.
+        reason: std::io::ErrorKind,
+    },
+    /// The persistent reservations cannot be read.
+    #[error(
+        "the stored reservations of volume {name:?} are damaged; another host may hold one, so it is not served. Restore {name}.reservations or remove it to start without any"
+    )]
+    Reservations {
+        /// The volume.
+        name: String,
+    },
+    /// The core is shutting down.
+    #[error("the node is shutting down")]
+    Draining,
+}

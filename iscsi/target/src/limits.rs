@@ -1,0 +1,41 @@
+//! Every bound of the target, with the relations between them checked by the compiler.
+
+use std::time::Duration;
+
+/// Connections that one core holds, logged in or not.
+pub const CONNECTIONS_PER_CORE_MAX: usize = 4096;
+/// Connections that one core holds before they have logged in; a flood of them cannot crowd out sessions.
+pub const LOGINS_PER_CORE_MAX: usize = 2048;
+/// Sessions on one core.
+pub const SESSIONS_PER_CORE_MAX: usize = 4096;
+/// Commands that one core works on at once, over all sessions.
+pub const TASKS_PER_CORE_MAX: usize = 65536;
+/// Volumes on one core.
+pub const VOLUMES_PER_CORE_MAX: usize = 1024;
+/// Logical units of one target.
+pub const LUNS_PER_TARGET_MAX: usize = 256;
+/// A connection must have logged in by then (RFC 7143 leaves the value to the target).
+pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
+/// A connection that we close is given this long to take the last response.
+pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// How many bytes one receive call may put into the core's scratch buffer.
+pub const SCRATCH_BYTES: usize = 256 * 1024;
+/// What the acceptor keeps of a connection until the first login request is whole: one BHS, the
+/// largest AHS, the login text limit, padding.
+pub const PEEK_BYTES_MAX: usize = 48 + 255 * 4 + 8192 + 8;
+/// Receive calls per stream and turn: a busy stream must not starve its neighbours.
+pub const RECV_CALLS_PER_TURN: usize = 2;
+/// Connections accepted per turn.
+pub const ACCEPTS_PER_TURN: usize = 16;
+/// Vectors per send call (the kernel takes 1024; more than this wins nothing).
+pub const SEND_VECTORS: usize = 64;
+/// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
+/// large reads are used again while they are still in the cache.
+pub const SEND_EARLY_BYTES: usize = 256 * 1024;
+
+const _: () = {
+    assert!(LOGINS_PER_CORE_MAX < CONNECTIONS_PER_CORE_MAX);
+    assert!(SESSIONS_PER_CORE_MAX <= u16::MAX as usize, "a TSIH is 16 bits wide and 0 is reserved");
+    assert!(PEEK_BYTES_MAX < SCRATCH_BYTES);
+    assert!(SEND_VECTORS <= 1024);
+};

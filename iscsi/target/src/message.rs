@@ -1,0 +1,111 @@
+//! What a core is told and asked, by control and by other cores. Plain, `Send` values.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use reactor::net::StreamParcel;
+use reactor::stats::StatsSet;
+use volume::bdev::BdevInfo;
+
+use crate::error::TargetError;
+use crate::setup::{TargetSetup, VolumeSetup};
+
+/// Where an answer goes; called once, on the core that has it.
+pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+
+/// Which core serves a target, for acceptors; replaced whole when it changes.
+pub type Directory = BTreeMap<String, usize>;
+
+/// A connection on its way to the core that owns its target.
+#[derive(Debug)]
+pub struct MovedConnection {
+    /// The socket.
+    pub parcel: StreamParcel,
+    /// Everything received so far; it starts with the first login request.
+    pub received: Vec<u8>,
+    /// The initiator's address.
+    pub peer: SocketAddr,
+}
+
+/// One session, as control shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionReport {
+    /// Target session identifying handle; unique on the node together with `core`.
+    pub tsih: u16,
+    /// The core that serves it.
+    pub core: usize,
+    /// Initiator's iSCSI name.
+    pub initiator_name: String,
+    /// Initiator session id, 12 hex digits.
+    pub isid: String,
+    /// The target, or nothing for a discovery session.
+    pub target_name: Option<String>,
+    /// Address of each connection, by connection id.
+    pub connections: Vec<(u16, SocketAddr)>,
+    /// Commands in progress.
+    pub tasks: usize,
+}
+
+/// A message to one core.
+pub enum CoreMessage {
+    /// Serve a volume from this core.
+    AddVolume {
+        /// The volume with everything opened.
+        setup: Box<VolumeSetup>,
+        /// What it turned out to be, with its counters.
+        answer: Answer<Result<(BdevInfo, Arc<StatsSet>), TargetError>>,
+    },
+    /// Stop serving a volume; answered when its last I/O is done. Refused while a target maps it.
+    RemoveVolume {
+        /// The volume's name.
+        name: String,
+        /// Done, or why not.
+        answer: Answer<Result<(), TargetError>>,
+    },
+    /// A volume has grown to that many blocks.
+    ResizeVolume {
+        /// The volume's name.
+        name: String,
+        /// Its new length.
+        length_blocks: u64,
+        /// Done, or why not.
+        answer: Answer<Result<(), TargetError>>,
+    },
+    /// How many bytes a volume has allocated.
+    AllocatedBytes {
+        /// The volume's name.
+        name: String,
+        /// The number, or why not.
+        answer: Answer<Result<u64, TargetError>>,
+    },
+    /// Create a target or change it; sessions go on and see the change as unit attentions.
+    SetTarget {
+        /// What it is from now on.
+        setup: Box<TargetSetup>,
+        /// Done, or why not.
+        answer: Answer<Result<(), TargetError>>,
+    },
+    /// Remove a target; its sessions are closed.
+    RemoveTarget {
+        /// The target's name.
+        name: String,
+        /// Done, or why not.
+        answer: Answer<Result<(), TargetError>>,
+    },
+    /// The map of targets has changed.
+    SetDirectory(Arc<Directory>),
+    /// List the sessions of this core.
+    Sessions(Answer<Vec<SessionReport>>),
+    /// Close a session; the initiator may log in again.
+    DropSession {
+        /// Which.
+        tsih: u16,
+        /// True when it existed.
+        answer: Answer<bool>,
+    },
+    /// A connection that another core accepted.
+    Adopt(MovedConnection),
+    /// Accept no more, let running commands end, tell initiators, close, flush the volumes.
+    Drain(Answer<()>),
+}

@@ -1,0 +1,200 @@
+//! libiscsi's conformance suite: one process per suite, every skip accounted for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use initiator::chap::Credentials;
+
+use crate::cunit::{self, TestLine};
+use crate::failure::{Outcome, ensure, fail};
+use crate::limits;
+use crate::options::Options;
+use crate::process::{run_bounded, run_well, tail};
+use crate::report::Report;
+use crate::server::{Offer, Server, Unit};
+
+const PROGRAM: &str = "iscsi-test-cu";
+const APPROVED: &str = include_str!("../approved-skips.txt");
+/// These reset the whole target, so a second run beside them would see its commands aborted.
+const TARGET_WIDE: [&str; 4] = ["Reserve6", "PreventAllow", "iSCSITMF", "MultipathIO"];
+const SIZE_MIB: u64 = 512;
+
+/// One way to run the suite.
+struct Variant {
+    name: &'static str,
+    offer: Offer,
+    query: &'static str,
+    /// The skips must be exactly the approved ones; elsewhere they must be among them.
+    skips_exact: bool,
+}
+
+/// Runs every variant.
+pub fn run(report: &mut Report, options: &Options) {
+    let suites = match suites() {
+        Ok(suites) => suites,
+        Err(failure) => return report.record("list", Err(failure)),
+    };
+    let mut variants = vec![
+        variant("plain", Offer::of(&[Unit::file(SIZE_MIB)]), ""),
+        variant("header_digest", Offer::of(&[Unit::memory(SIZE_MIB)]), "?header_digest=crc32c"),
+        variant("blocks_4k", Offer::of(&[Unit::file(SIZE_MIB).with_4k_blocks()]), ""),
+        variant("chap", Offer { chap: Some(chap()), ..Offer::of(&[Unit::memory(SIZE_MIB)]) }, ""),
+    ];
+    variants[0].skips_exact = true;
+    if options.quick {
+        variants.truncate(1);
+    }
+    for variant in &variants {
+        let wanted: Vec<&String> =
+            suites.iter().filter(|suite| report.wants(&check_name(variant.name, suite))).collect();
+        if wanted.is_empty() {
+            continue;
+        }
+        match Server::start(options, variant.offer.clone()) {
+            Ok(mut server) => run_variant(report, variant, &wanted, &mut server),
+            Err(failure) => report.record(variant.name, Err(failure)),
+        }
+    }
+    if !options.quick {
+        report.check("two_at_once", || two_at_once(options, &suites));
+    }
+}
+
+fn variant(name: &'static str, offer: Offer, query: &'static str) -> Variant {
+    Variant { name, offer, query, skips_exact: false }
+}
+
+fn chap() -> Credentials {
+    Credentials { name: "harness".to_owned(), secret: "a-secret-of-24-characters".to_owned() }
+}
+
+fn check_name(variant: &str, suite: &str) -> String {
+    format!("{variant}::{suite}")
+}
+
+/// The suites of the program, those that leave reservations last.
+fn suites() -> Outcome<Vec<String>> {
+    let list = run_well(Command::new(PROGRAM).arg("--list"), limits::COMMAND_PATIENCE)?;
+    let mut suites = cunit::parse_suites(&list);
+    ensure(suites.len() > 40, || format!("{PROGRAM} lists only {} suites", suites.len()))?;
+    suites.sort_by_key(|name| name == "Reserve6");
+    Ok(suites)
+}
+
+fn run_variant(report: &mut Report, variant: &Variant, suites: &[&String], server: &mut Server) {
+    let approved = match approved(APPROVED) {
+        Ok(approved) => approved,
+        Err(failure) => return report.record("approved_skips", Err(failure)),
+    };
+    let url = server.url(0, variant.query);
+    let mut skipped = BTreeSet::new();
+    for suite in suites {
+        let outcome = run_suite(suite, &url).and_then(|tests| {
+            skipped.extend(tests.iter().filter(|test| !test.skips.is_empty()).map(|test| test.name.clone()));
+            judge(&tests, &approved)?;
+            server.ensure_alive()
+        });
+        report.record(&check_name(variant.name, suite), outcome);
+    }
+    if variant.skips_exact && suites.len() > 40 {
+        let stale: Vec<&String> = approved.keys().filter(|name| !skipped.contains(*name)).collect();
+        let outcome = ensure(stale.is_empty(), || format!("approved skips that did not skip: {stale:?}"));
+        report.record("approved_skips", outcome);
+    }
+}
+
+/// Runs one suite against `url`, with a second path where the suite wants one.
+fn run_suite(suite: &str, url: &str) -> Outcome<Vec<TestLine>> {
+    let mut command = Command::new(PROGRAM);
+    command.args(["--dataloss", "--allow-sanitize", "--Verbose-scsi", "--test", &format!("ALL.{suite}"), url]);
+    if suite == "MultipathIO" {
+        command.arg(url);
+    }
+    let finished = run_bounded(&mut command, limits::SUITE_PATIENCE)?;
+    let run = cunit::parse(&finished.output);
+    let Some((ran, failed)) = run.summary else {
+        return fail(format!("{}: no summary: {}", finished.status, tail(&finished.output)));
+    };
+    let counted = run.tests.iter().filter(|test| !test.passed).count();
+    ensure(ran == run.tests.len() && failed == counted && ran > 0, || {
+        format!("the summary says {ran} ran and {failed} failed, but {} and {counted} were read", run.tests.len())
+    })?;
+    Ok(run.tests)
+}
+
+/// Every test passed, and every skip is approved.
+fn judge(tests: &[TestLine], approved: &BTreeMap<String, String>) -> Outcome {
+    let mut complaints = Vec::new();
+    for test in tests {
+        if !test.passed {
+            complaints.push(format!("{} FAILED: {}", test.name, test.words.join("; ")));
+        }
+        if !test.skips.is_empty() && !approved.contains_key(&test.name) {
+            complaints.push(format!("{} was skipped: {}", test.name, test.skips.join("; ")));
+        }
+    }
+    ensure(complaints.is_empty(), || complaints.join("\n    "))
+}
+
+/// The approved skips: test name to reason. A line without all three parts is an error.
+fn approved(text: &str) -> Outcome<BTreeMap<String, String>> {
+    let mut approved = BTreeMap::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let parts: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [name, reason, section] = parts[..] else {
+            return fail(format!("approved-skips.txt: {line:?} is not `name | reason | section`"));
+        };
+        ensure(!name.is_empty() && !reason.is_empty() && !section.is_empty(), || {
+            format!("approved-skips.txt: {line:?} lacks a part")
+        })?;
+        approved.insert(name.to_owned(), format!("{reason} ({section})"));
+    }
+    Ok(approved)
+}
+
+/// Two programs at once on two units of one target.
+fn two_at_once(options: &Options, suites: &[String]) -> Outcome {
+    let mut server = Server::start(options, Offer::of(&[Unit::file(SIZE_MIB), Unit::memory(SIZE_MIB)]))?;
+    let approved = approved(APPROVED)?;
+    let urls = [server.url(0, ""), server.url(1, "")];
+    std::thread::scope(|scope| {
+        let runs = urls.each_ref().map(|url| {
+            let approved = &approved;
+            scope.spawn(move || {
+                suites
+                    .iter()
+                    .filter(|suite| !TARGET_WIDE.contains(&suite.as_str()))
+                    .try_for_each(|suite| judge(&run_suite(suite, url)?, approved))
+            })
+        });
+        runs.into_iter()
+            .map(|run| run.join().unwrap_or_else(|_| fail("a runner panicked")))
+            .collect::<Outcome<Vec<()>>>()
+    })?;
+    server.ensure_alive()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(name: &str, passed: bool, skips: &[&str]) -> TestLine {
+        let skips = skips.iter().map(|reason| (*reason).to_owned()).collect();
+        TestLine { name: name.to_owned(), passed, skips, words: Vec::new() }
+    }
+
+    #[test]
+    fn the_list_of_approved_skips_is_well_formed() {
+        assert!(!approved(APPROVED).expect("a well-formed list").is_empty());
+        assert!(approved("Name | reason").is_err());
+        assert!(approved("Name | | section").is_err());
+    }
+
+    #[test]
+    fn a_failure_and_a_skip_off_the_list_fail_the_suite() {
+        let list = approved("A.Known | reason | section").expect("a list");
+        assert!(judge(&[line("A.Known", true, &["reason"]), line("A.Good", true, &[])], &list).is_ok());
+        assert!(judge(&[line("A.Bad", false, &[])], &list).is_err());
+        assert!(judge(&[line("A.Unknown", true, &["reason"])], &list).is_err());
+    }
+}

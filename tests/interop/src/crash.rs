@@ -1,0 +1,1 @@
+pub fn run(_: &mut crate::report::Report, _: &crate::options::Options) {}

@@ -1,0 +1,72 @@
+//! Every bound of this crate, and the relations between them that must hold.
+
+/// The longest payload of one I/O. What protocols offer to their initiators must not exceed it.
+pub const MAX_TRANSFER_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The longest run that one unmap or write-zeroes may cover: it bounds the work of one submit.
+pub const MAX_UNMAP_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The longest extent of a compare-and-write: its payload is twice this.
+pub const MAX_COMPARE_AND_WRITE_BYTES: u64 = MAX_TRANSFER_BYTES / 2;
+
+/// What a memory device promises to write all or nothing. It could promise a whole transfer, for
+/// nothing runs beside a submit; a smaller number keeps initiators from building on an accident.
+pub const MEMORY_ATOMIC_WRITE_BYTES: u64 = 128 * 1024;
+
+/// The unit in which memory is taken and given back.
+pub const MEMORY_CHUNK_BYTES: usize = 2 * 1024 * 1024;
+
+/// The unit in which allocation is tracked: the page of memory, and of nearly every filesystem.
+pub const PAGE_BYTES: u64 = 4096;
+
+/// Freed chunks that one `poll` of a memory device returns to the system (about 50 µs each).
+pub const MEMORY_CHUNKS_FREED_PER_POLL: usize = 8;
+
+/// The smallest and the largest device, in bytes.
+pub const MIN_DEVICE_BYTES: u64 = 1024 * 1024;
+/// See [`MIN_DEVICE_BYTES`].
+pub const MAX_DEVICE_BYTES: u64 = 64 * 1024 * 1024 * 1024 * 1024;
+
+/// The largest allocation map of a file back end: past one tebibyte a bit stands for more bytes.
+pub const ALLOCATION_MAP_MAX_BYTES: u64 = 32 * 1024 * 1024;
+
+/// How many steps (a page, or a hole) one block-status question may take.
+pub const BLOCK_STATUS_STEPS_MAX: usize = 16 * 1024;
+
+/// The piece in which zeros are written where the system cannot zero a range by itself.
+pub const ZERO_PIECE_BYTES: u64 = 64 * 1024;
+
+/// The scratch that each volume holds in reserve, so that a compare always ends however empty the
+/// pool is.
+pub const SCRATCH_RESERVE_BYTES: u64 = 4096;
+
+/// The scratch that a compare takes from the pool when there is enough.
+pub const SCRATCH_BYTES: u64 = 256 * 1024;
+
+/// I/Os in flight on one volume for which room is made at start.
+pub const IN_FLIGHT_EXPECTED: usize = 256;
+
+/// The longest blob of a metadata store.
+pub const METADATA_BLOB_BYTES: usize = 64 * 1024;
+
+/// One slot of a metadata store: a header page and the blob.
+pub const METADATA_SLOT_BYTES: u64 = METADATA_BLOB_BYTES as u64 + PAGE_BYTES;
+
+/// What a block device keeps at its end for its label and its metadata.
+pub const LABEL_AREA_BYTES: u64 = 1024 * 1024;
+
+/// Where the metadata slots lie in the label area.
+pub const LABEL_METADATA_OFFSET_BYTES: u64 = 64 * 1024;
+
+const _: () = {
+    assert!(MEMORY_ATOMIC_WRITE_BYTES <= MAX_TRANSFER_BYTES);
+    assert!(MAX_COMPARE_AND_WRITE_BYTES * 2 <= MAX_TRANSFER_BYTES);
+    assert!((MEMORY_CHUNK_BYTES as u64).is_multiple_of(PAGE_BYTES));
+    assert!(MEMORY_CHUNK_BYTES as u64 / PAGE_BYTES == 512, "a chunk's map is eight words");
+    assert!(SCRATCH_RESERVE_BYTES >= PAGE_BYTES, "one logical block must fit the reserve");
+    assert!(SCRATCH_BYTES >= SCRATCH_RESERVE_BYTES && SCRATCH_BYTES <= MAX_TRANSFER_BYTES);
+    assert!(ZERO_PIECE_BYTES.is_multiple_of(PAGE_BYTES));
+    assert!(MAX_TRANSFER_BYTES <= MAX_UNMAP_BYTES);
+    assert!(LABEL_METADATA_OFFSET_BYTES + 2 * METADATA_SLOT_BYTES <= LABEL_AREA_BYTES);
+    assert!(MIN_DEVICE_BYTES >= PAGE_BYTES && MIN_DEVICE_BYTES < MAX_DEVICE_BYTES);
+};
