@@ -10,11 +10,16 @@
 //! operation does, step by step), `api` (how it is asked for), `metrics`, [`run`] (start and stop), [`cli`].
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod bridge;
+pub mod catalog;
 pub mod cli;
 pub mod config;
+pub mod fake;
 pub mod limits;
 pub mod logging;
+pub mod metrics;
 pub mod model;
 pub mod run;
+pub mod service;
 pub mod version;

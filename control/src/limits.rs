@@ -42,6 +42,11 @@ pub const CHANGE_DEADLINE: Duration = Duration::from_secs(20);
 /// Creating, opening, growing and deleting touch files.
 pub const FILE_DEADLINE: Duration = Duration::from_secs(60);
 
+/// Volumes that are opened at once when a node starts.
+pub const RESTORES_AT_ONCE: usize = 16;
+/// What is not as it should be is tried again this often.
+pub const RETRY_INTERVAL: Duration = Duration::from_secs(10);
+
 /// Connections to the API at once.
 pub const API_CONNECTIONS_MAX: usize = 256;
 /// Largest request body.
@@ -50,6 +55,11 @@ pub const API_BODY_BYTES_MAX: usize = 1 << 20;
 pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request as a whole; the file deadline must fit in it.
 pub const API_REQUEST_DEADLINE: Duration = Duration::from_secs(90);
+
+/// Requests in progress get this long when the node has drained.
+pub const API_STOP_GRACE: Duration = Duration::from_secs(3);
+/// Threads of the control plane.
+pub const CONTROL_THREADS: usize = 2;
 
 /// Largest configuration file and largest catalog that is read.
 pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
@@ -67,5 +77,6 @@ const _: () = {
     assert!(CHANGE_DEADLINE.as_secs() < FILE_DEADLINE.as_secs());
     // A change may need two steps in the data plane: the file, then the target that maps it.
     assert!(FILE_DEADLINE.as_secs() + CHANGE_DEADLINE.as_secs() < API_REQUEST_DEADLINE.as_secs());
+    assert!(RESTORES_AT_ONCE < REQUESTS_IN_FLIGHT_MAX, "a start leaves room for questions");
     assert!(REQUESTS_WAITING_MAX >= API_CONNECTIONS_MAX, "every connection may have one request");
 };

@@ -446,3 +446,6 @@ fn slice_is_zero(bytes: &[u8]) -> bool {
     steps.iter().all(|step| step.iter().fold(0, |acc, byte| acc | byte) == 0)
         && rest.iter().all(|&byte| byte == 0)
 }
+
+#[cfg(test)]
+mod tests;

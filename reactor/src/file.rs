@@ -9,15 +9,37 @@ use crate::buffer::Sgl;
 #[derive(Debug)]
 pub enum FileOp {
     /// Fill the list from `offset_bytes` on.
-    Read { offset_bytes: u64, sgl: Sgl },
+    Read {
+        /// Where in the file.
+        offset_bytes: u64,
+        /// What to fill.
+        sgl: Sgl,
+    },
     /// Write the list at `offset_bytes`; with `durable`, complete only when it is on the medium.
-    Write { offset_bytes: u64, sgl: Sgl, durable: bool },
+    Write {
+        /// Where in the file.
+        offset_bytes: u64,
+        /// What to write.
+        sgl: Sgl,
+        /// Complete only when these bytes are on the medium.
+        durable: bool,
+    },
     /// Make everything that completed before durable (`fdatasync`).
     Sync,
-    /// Free the range; it reads zeros afterwards.
-    PunchHole { offset_bytes: u64, length_bytes: u64 },
-    /// Zero the range and keep it allocated.
-    ZeroRange { offset_bytes: u64, length_bytes: u64 },
+    /// Free the range; it reads zeros afterwards. `EOPNOTSUPP` where the file system cannot.
+    PunchHole {
+        /// Where in the file.
+        offset_bytes: u64,
+        /// How much.
+        length_bytes: u64,
+    },
+    /// Zero the range and keep it allocated. `EOPNOTSUPP` where the file system cannot.
+    ZeroRange {
+        /// Where in the file.
+        offset_bytes: u64,
+        /// How much.
+        length_bytes: u64,
+    },
 }
 
 /// The end of a [`FileOp`]; the buffers are home again.

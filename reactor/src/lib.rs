@@ -11,15 +11,24 @@
 
 pub mod buffer;
 pub mod clock;
+pub mod core;
 pub mod file;
+pub mod file_probe;
+pub mod idle;
 pub mod limits;
 pub mod memory;
 pub mod mesh;
 pub mod net;
 pub mod poller;
 pub mod random;
+pub mod reactor;
 pub mod ring;
+pub mod sim;
+pub mod stall;
 pub mod stats;
 mod sync;
+pub mod tcp;
 pub mod time;
+pub mod timer;
+pub mod uring;
 pub mod wake;

@@ -37,20 +37,42 @@ pub enum Op {
     /// Fill the payload list.
     Read(Extent),
     /// Write the payload; with `fua` the answer comes when it is on the medium.
-    Write { extent: Extent, fua: bool },
+    Write {
+        /// Where.
+        extent: Extent,
+        /// Force unit access.
+        fua: bool,
+    },
     /// Everything acknowledged before is on the medium when this is answered.
     Flush,
     /// Free the blocks; they read zeros afterwards. No payload.
     Unmap(Extent),
     /// The blocks read zeros afterwards; `unmap` allows freeing them. No payload.
-    WriteZeroes { extent: Extent, unmap: bool, fua: bool },
+    WriteZeroes {
+        /// Where.
+        extent: Extent,
+        /// The blocks may be freed.
+        unmap: bool,
+        /// Force unit access.
+        fua: bool,
+    },
     /// Compare the payload with the blocks: `Good` or `Miscompare`.
     Compare(Extent),
     /// The payload is twice the extent: what must be there, then what shall be there. Atomic with
     /// respect to everything else on the volume.
-    CompareAndWrite { extent: Extent, fua: bool },
+    CompareAndWrite {
+        /// Where.
+        extent: Extent,
+        /// Force unit access.
+        fua: bool,
+    },
     /// The blocks become themselves OR the payload. Atomic like [`Op::CompareAndWrite`].
-    OrWrite { extent: Extent, fua: bool },
+    OrWrite {
+        /// Where.
+        extent: Extent,
+        /// Force unit access.
+        fua: bool,
+    },
     /// How many blocks from `lba` on share one allocation state: answered by `IoStatus::Mapped`.
     /// `length_blocks` is a limit on how far to look. No payload.
     BlockStatus(Extent),
@@ -62,13 +84,27 @@ pub enum IoStatus {
     /// Done.
     Good,
     /// Answer to [`Op::BlockStatus`].
-    Mapped { mapped: bool, length_blocks: u64 },
+    Mapped {
+        /// The blocks are allocated.
+        mapped: bool,
+        /// So many blocks share that state.
+        length_blocks: u64,
+    },
     /// The first byte that differs, counted from the start of the payload. Nothing was written.
-    Miscompare { offset_bytes: u64 },
+    Miscompare {
+        /// Offset into the payload.
+        offset_bytes: u64,
+    },
     /// The blocks cannot be read: never zeros, never stale.
-    ReadError { lba: u64 },
+    ReadError {
+        /// The first block concerned.
+        lba: u64,
+    },
     /// The blocks could not be written; their content is old or new, per block.
-    WriteError { lba: u64 },
+    WriteError {
+        /// The first block concerned.
+        lba: u64,
+    },
     /// No space for a block that was not allocated. Nothing was written.
     NoSpace,
     /// The I/O was taken back before it had any effect.
@@ -140,6 +176,11 @@ pub trait IoChannel {
     /// builds them from reads and writes.
     fn answers_compare(&self) -> bool {
         false
+    }
+
+    /// Bytes that the device occupies, where it knows.
+    fn allocated_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// Takes note that the device is now `length_blocks` long; the blocking part of the growth was

@@ -9,11 +9,22 @@
 
 #![forbid(unsafe_code)]
 
+pub mod allocation;
 pub mod bdev;
-pub mod reservation;
+pub mod block_device;
+pub mod conformance;
+pub mod file;
+pub mod file_open;
 pub mod geometry;
+pub mod identity;
+pub mod io_mode;
 pub mod limits;
+mod lock;
 pub mod memory;
+pub mod metadata;
 pub mod op_stats;
+pub mod open_error;
 pub mod range;
+pub mod reservation;
+pub mod signature;
 pub mod volume;

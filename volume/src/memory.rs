@@ -274,6 +274,10 @@ impl IoChannel for MemoryDevice {
         self.freed.truncate(keep);
     }
 
+    fn allocated_bytes(&self) -> Option<u64> {
+        Some(self.mapped_bytes())
+    }
+
     fn in_flight(&self) -> usize {
         0
     }

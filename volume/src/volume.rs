@@ -328,6 +328,10 @@ impl IoChannel for Volume {
         out.extend(self.done.drain(..));
     }
 
+    fn allocated_bytes(&self) -> Option<u64> {
+        self.inner.allocated_bytes()
+    }
+
     fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len() + self.done.len()
     }

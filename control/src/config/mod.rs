@@ -18,6 +18,7 @@ use serde::Deserialize;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use load::{load, load_text};
+pub(crate) use objects::default_block_size;
 pub use objects::{TargetConfig, UserConfig, VolumeConfig};
 
 use crate::model::ByteSize;

@@ -57,9 +57,9 @@ pub enum ModelError {
         /// Most bytes.
         max: usize,
     },
-    /// A secret with bytes that initiators cannot type.
-    #[error("the secret holds a control character; use printable characters only")]
-    SecretControlCharacter,
+    /// A secret with bytes that nobody can type into an initiator.
+    #[error("the secret is not text, or holds a control character; use printable characters only")]
+    SecretNotText,
     /// Neither 512 nor 4096.
     #[error("block size {block_size} is not supported; use 512 or 4096")]
     BlockSize {

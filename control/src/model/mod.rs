@@ -22,4 +22,5 @@ pub use target::{
     AuthMethod, ChapRole, ChapUser, ChapUserName, DigestPolicy, InitiatorPattern, Lun, ResolvedTarget,
     ResolvedUser, TargetSpec,
 };
+pub(crate) use volume::check_size;
 pub use volume::{Backing, VolumeSpec};

@@ -18,10 +18,17 @@ impl Secret {
             let (min, max) = (SECRET_BYTES_MIN, SECRET_BYTES_MAX);
             return Err(ModelError::SecretLength { length: bytes.len(), min, max });
         }
-        if bytes.iter().any(u8::is_ascii_control) {
-            return Err(ModelError::SecretControlCharacter);
+        if std::str::from_utf8(&bytes).is_err() || bytes.iter().any(u8::is_ascii_control) {
+            return Err(ModelError::SecretNotText);
         }
         Ok(Self(bytes))
+    }
+
+    /// Takes a secret as it stands in a file or comes through a pipe: one trailing line end is not part of it.
+    pub fn from_line(bytes: Vec<u8>) -> Result<Self, ModelError> {
+        let bytes = Zeroizing::new(bytes);
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+        Self::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec())
     }
 
     /// The bytes, for the one who computes or stores with them. The long name is on purpose.

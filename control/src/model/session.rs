@@ -8,10 +8,9 @@ use super::IscsiName;
 
 /// Names a session on this node: the core that serves it and its TSIH there. Written `CORE-TSIH`.
 #[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
 #[serde(try_from = "String", into = "String")]
-#[schema(value_type = String, example = "0-17")]
 pub struct SessionId {
     /// Index of the core.
     pub core: u32,
@@ -72,6 +71,7 @@ pub struct ConnectionInfo {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SessionInfo {
     /// Its name on this node.
+    #[schema(value_type = String, example = "0-17")]
     pub id: SessionId,
     /// The initiator's iSCSI name, as it gave it.
     pub initiator: String,

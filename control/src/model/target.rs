@@ -264,6 +264,11 @@ impl TargetSpec {
                  add {name} INITIATOR\""
             ));
         }
+        if self.auth_method == AuthMethod::None && !self.users.is_empty() {
+            warnings.push(format!(
+                "{name} has users, but asks nobody for a secret; change that with \"vega target set {name} --auth chap\""
+            ));
+        }
         if self.auth_method != AuthMethod::None && !has(ChapRole::Initiator) {
             let error = ModelError::NoChapUser { target: name.to_string() };
             warnings.push(format!("nobody can log in: {error}"));

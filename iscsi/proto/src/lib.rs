@@ -4,11 +4,19 @@
 //! reactor and in a simulator. What it is not: it interprets no CDB (that is `scsi`), owns no socket and
 //! keeps no list of targets or sessions (that is `iscsi_target`, asked through traits).
 //!
-//! Reading order: [`pdu`] (wire types), [`digest`], [`params`] (negotiated values).
+//! Reading order: [`pdu`] (wire types), [`digest`], [`text`] (key=value), [`params`] (negotiated values), [`chap`],
+//! [`login`] (the login phase), [`session`] (the full feature phase).
 #![forbid(unsafe_code)]
 
+pub mod chap;
 pub mod digest;
+pub mod discovery;
+pub mod error;
+#[cfg(any(test, fuzzing, feature = "fuzzing"))]
+pub mod fuzzing;
+pub mod limits;
+pub mod login;
 pub mod params;
 pub mod pdu;
-pub mod discovery;
 pub mod session;
+pub mod text;

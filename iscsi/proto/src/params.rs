@@ -1,4 +1,12 @@
 //! Operational parameters as typed values (RFC 7143 section 13).
+//!
+//! [`Offers`] is what we want, [`negotiate::Negotiator`] answers the initiator's keys, [`Negotiated`] is what holds.
+
+pub mod negotiate;
+
+pub use negotiate::{Negotiator, ParamError, Stage};
+
+use crate::limits::{CONNECTIONS_PER_SESSION_MAX, OUTSTANDING_R2T_MAX};
 
 /// Which digest protects the header or the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +106,57 @@ impl Default for Negotiated {
             data_sequence_in_order: true,
             protocol_level: 1,
             task_reporting: TaskReporting::Rfc3720,
+        }
+    }
+}
+
+/// Which digests a target accepts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DigestPolicy {
+    /// The initiator's preference.
+    #[default]
+    Any,
+    /// CRC-32C or no login.
+    Require,
+    /// None only.
+    Refuse,
+}
+
+/// Our side of the negotiation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offers {
+    /// Largest data segment in bytes that we declare to take: 512..=2^24-1.
+    pub max_recv_data_segment_length: u32,
+    /// Upper bound of MaxBurstLength in bytes: 512..=2^24-1.
+    pub max_burst_length: u32,
+    /// Upper bound of FirstBurstLength in bytes: 512..=2^24-1.
+    pub first_burst_length: u32,
+    /// True insists on an R2T for all data but immediate data.
+    pub initial_r2t: bool,
+    /// False refuses immediate data.
+    pub immediate_data: bool,
+    /// Upper bound of MaxConnections.
+    pub max_connections: u16,
+    /// Upper bound of MaxOutstandingR2T.
+    pub max_outstanding_r2t: u16,
+    /// Lower bound of DefaultTime2Wait in seconds.
+    pub default_time2wait_s: u16,
+    /// Upper bound of DefaultTime2Retain in seconds; at error recovery level 0 tasks are not kept.
+    pub default_time2retain_s: u16,
+}
+
+impl Default for Offers {
+    fn default() -> Self {
+        Self {
+            max_recv_data_segment_length: 262_144,
+            max_burst_length: 1_048_576,
+            first_burst_length: 262_144,
+            initial_r2t: false,
+            immediate_data: true,
+            max_connections: CONNECTIONS_PER_SESSION_MAX,
+            max_outstanding_r2t: OUTSTANDING_R2T_MAX,
+            default_time2wait_s: 0,
+            default_time2retain_s: 0,
         }
     }
 }

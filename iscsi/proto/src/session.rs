@@ -1,8 +1,52 @@
-//! The full-feature phase of one session, up to eight connections, without a socket or a clock.
+//! The full-feature phase of one session (RFC 7143 section 11), target side, without a socket or a clock.
+//!
+//! A [`Session`] takes received bytes of up to eight connections, gives out [`Event`]s in the order of CmdSN, takes
+//! completions, and shows what to send. It is error recovery level 0: a broken connection loses its tasks.
+//! What it is not: it does no login (that is [`crate::login`]), understands no CDB beyond the question it
+//! asks its [`Host`], and keeps no medium: it never touches data after the command was given out.
+//!
+//! ```text
+//!  bytes ──> receive ──> command / data_out ──> window (CmdSN order) ──> flow (memory, R2T) ──> Event::Command
+//!                └─────> request (NOP, text, logout, task management) ──┘                            │
+//!  bytes <── transmit <── respond (Data-In, response, residuals) <───────────────────── complete() <─┘
+//! ```
+//!
+//! **Order.** Commands enter the task set in CmdSN order over all connections; R2Ts go out at that moment, for many
+//! commands at once. A command is given out when its data is complete and all before it were given out.
+//! Commands for immediate delivery do not wait for others. Requests are acted on when their number comes up.
+//!
+//! **Memory.** A command's buffer is taken when its first byte needs it. When there is none, the command waits, but only
+//! while no data that others need sits behind it in the stream; else it ends with TASK SET FULL. So a
+//! pool that is too small slows initiators down and never locks them up.
+//!
+//! Reading order: [`event`], [`host`], [`limits`]; then `window`, `transfer`, `task`, `flow`; then the rest as needed.
+
 pub mod event;
 pub mod host;
 pub mod limits;
 
+mod command;
+mod connection;
+mod control;
+mod data_out;
+mod flow;
+mod management;
+mod receive;
+mod request;
+mod respond;
+mod task;
+mod text;
+mod timer;
+mod transfer;
+mod transmit;
+mod window;
+
+#[cfg(any(test, fuzzing, feature = "fuzzing"))]
+pub mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
 use std::io::IoSlice;
 
 pub use event::{
@@ -11,9 +55,16 @@ pub use event::{
 };
 pub use host::{Host, Payload};
 
-use crate::discovery::TargetRecords;
 use crate::params::{Negotiated, SessionType};
-use crate::pdu::TmfResponse;
+use connection::{Connection, Standing};
+use limits::{
+    CONNECTIONS_MAX, IMMEDIATE_TASKS_MAX, OUTSTANDING_R2T_MAX, PING_INTERVAL_NS_DEFAULT, PING_TIMEOUT_NS_DEFAULT,
+    TX_BACKLOG_BYTES_DEFAULT, WINDOW_COMMANDS_DEFAULT, WINDOW_COMMANDS_MAX,
+};
+use receive::{Action, Phase};
+use request::RequestTable;
+use task::{TaskState, TaskTable};
+use window::CommandWindow;
 
 /// What the target decides about a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +77,17 @@ pub struct SessionConfig {
     pub ping_timeout_ns: u64,
     /// A connection with more bytes than this to send takes no input.
     pub tx_backlog_bytes: usize,
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            window_commands: WINDOW_COMMANDS_DEFAULT,
+            ping_interval_ns: PING_INTERVAL_NS_DEFAULT,
+            ping_timeout_ns: PING_TIMEOUT_NS_DEFAULT,
+            tx_backlog_bytes: TX_BACKLOG_BYTES_DEFAULT,
+        }
+    }
 }
 
 /// What a connection brings from its login.
@@ -61,7 +123,7 @@ pub enum Blocked {
     Memory,
     /// Too much waits to be sent.
     Backlog,
-    /// It is being closed: what comes is thrown away by the driver.
+    /// It is being closed or logged out: what comes is dropped.
     Closing,
 }
 
@@ -86,147 +148,382 @@ pub enum AsyncNotice<'a> {
     DropSession,
 }
 
+/// What waits to be given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queued {
+    Command(TaskId),
+    Aborted(TaskId),
+    /// Task management, text or logout, by what the request is.
+    Request(RequestId),
+    Close(u8, CloseCause),
+}
+
+/// Session-wide values of the leading login.
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    discovery: bool,
+    initial_r2t: bool,
+    immediate_data: bool,
+    first_burst_bytes: u32,
+    max_burst_bytes: u32,
+    outstanding_r2t_max: u16,
+}
+
 /// One session in full-feature phase. See the module's documentation.
 #[derive(Debug)]
 pub struct Session<P: Payload> {
-    _p: std::marker::PhantomData<P>,
+    config: SessionConfig,
+    rules: Rules,
+    connections_max: usize,
+    window: CommandWindow<flow::InWindow>,
+    tasks: TaskTable<P>,
+    requests: RequestTable,
+    connections: [Option<Connection<P>>; CONNECTIONS_MAX],
+    /// Tasks in CmdSN order that entered the task set and were not given out.
+    order: VecDeque<TaskId>,
+    /// Tasks in order that wait for memory.
+    waiters: VecDeque<TaskId>,
+    /// Task management requests that wait for commands before them.
+    barriers: Vec<RequestId>,
+    events: VecDeque<Queued>,
+    immediate_tasks: usize,
+    /// Source of target transfer tags.
+    next_tag: u32,
+    counters: SessionCounters,
 }
 
 impl<P: Payload> Session<P> {
     /// A session with the values of the leading login. `cmd_sn` is the CmdSN of that login: the first command's.
-    pub fn new(
-        _config: SessionConfig,
-        _session_type: SessionType,
-        _negotiated: &Negotiated,
-        _cmd_sn: u32,
-    ) -> Self {
-        unimplemented!()
+    pub fn new(config: SessionConfig, session_type: SessionType, negotiated: &Negotiated, cmd_sn: u32) -> Self {
+        assert!((1..=WINDOW_COMMANDS_MAX).contains(&config.window_commands), "the configuration was checked");
+        let tasks_max = config.window_commands as usize + IMMEDIATE_TASKS_MAX;
+        Self {
+            rules: Rules {
+                discovery: session_type == SessionType::Discovery,
+                initial_r2t: negotiated.initial_r2t,
+                immediate_data: negotiated.immediate_data,
+                first_burst_bytes: negotiated.first_burst_length,
+                max_burst_bytes: negotiated.max_burst_length,
+                outstanding_r2t_max: negotiated.max_outstanding_r2t.clamp(1, OUTSTANDING_R2T_MAX),
+            },
+            connections_max: usize::from(negotiated.max_connections).clamp(1, CONNECTIONS_MAX),
+            window: CommandWindow::new(cmd_sn, config.window_commands),
+            tasks: TaskTable::new(tasks_max),
+            requests: RequestTable::default(),
+            connections: std::array::from_fn(|_| None),
+            order: VecDeque::new(),
+            waiters: VecDeque::new(),
+            barriers: Vec::new(),
+            events: VecDeque::new(),
+            immediate_tasks: 0,
+            next_tag: 0,
+            counters: SessionCounters::default(),
+            config,
+        }
     }
 
-    /// Adds a connection that has logged in. `None` when there are as many as negotiated (or eight).
-    pub fn add_connection(&mut self, _params: ConnectionParams, _now_ns: u64) -> Option<ConnectionIndex> {
-        unimplemented!()
+    /// Adds a connection that has logged in. `None` when there are as many as negotiated (at most eight).
+    pub fn add_connection(&mut self, params: &ConnectionParams, now_ns: u64) -> Option<ConnectionIndex> {
+        if self.connections().count() >= self.connections_max {
+            return None;
+        }
+        let index = self.connections.iter().position(Option::is_none)?;
+        self.connections[index] = Some(Connection::new(params, now_ns));
+        Some(ConnectionIndex(index as u8))
     }
 
     /// The stream is gone (or about to be dropped): forgets the connection. Each executing task of it is reported with
     /// [`Event::TaskAborted`]. May be called twice.
-    pub fn remove_connection(&mut self, _connection: ConnectionIndex) {}
+    pub fn remove_connection(&mut self, connection: ConnectionIndex) {
+        self.drop_connection(usize::from(connection.0));
+    }
 
     /// Ends a connection from our side: no more input; `CloseConnection` comes once what is queued was sent.
-    pub fn close(&mut self, _connection: ConnectionIndex) {}
+    pub fn close(&mut self, connection: ConnectionIndex) {
+        self.begin_close(usize::from(connection.0), CloseCause::Requested);
+    }
 
     /// Takes received bytes. Returns how many were consumed: fewer than given only while [`Session::blocked`] says why
     /// (give the rest again later). An error ends the connection: stop reading, send what is left until
     /// [`Event::CloseConnection`] comes.
     pub fn handle_bytes<H: Host<Payload = P>>(
         &mut self,
-        _connection: ConnectionIndex,
-        _now_ns: u64,
-        _bytes: &[u8],
-        _host: &mut H,
+        connection: ConnectionIndex,
+        now_ns: u64,
+        bytes: &[u8],
+        host: &mut H,
     ) -> Result<usize, Fatal> {
-        unimplemented!()
+        let index = usize::from(connection.0);
+        if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut)
+            && !bytes.is_empty()
+        {
+            connection.received_ns = now_ns;
+            connection.ping = None;
+        }
+        let mut input = bytes;
+        match self.take_input(index, &mut input, host) {
+            Ok(()) => Ok(bytes.len() - input.len()),
+            Err(fatal) => {
+                self.counters.digest_errors += u64::from(fatal == Fatal::HeaderDigest);
+                self.begin_close(index, CloseCause::Fatal(fatal));
+                Err(fatal)
+            }
+        }
+    }
+
+    fn take_input<H: Host<Payload = P>>(
+        &mut self,
+        index: usize,
+        input: &mut &[u8],
+        host: &mut H,
+    ) -> Result<(), Fatal> {
+        loop {
+            let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else {
+                *input = &[];
+                return Ok(());
+            };
+            if connection.standing != Standing::Open {
+                *input = &[];
+                return Ok(());
+            }
+            match connection.rx.phase {
+                Phase::Header => {
+                    let backlogged = connection.tx.queued_bytes() > self.config.tx_backlog_bytes;
+                    if backlogged || !connection.rx.collect_header(input)? {
+                        return Ok(());
+                    }
+                    self.begin_pdu(index, host)?;
+                }
+                Phase::Parked => return Ok(()),
+                Phase::Data => {
+                    self.store_data(index, input);
+                    let rx = &mut self.open(index).rx;
+                    if rx.data_left_bytes > 0 {
+                        return Ok(());
+                    }
+                    rx.phase = Phase::Trailer;
+                }
+                Phase::Trailer => {
+                    if !connection.rx.collect_trailer(input) {
+                        return Ok(());
+                    }
+                    self.finish_pdu(index, host)?;
+                }
+            }
+        }
+    }
+
+    /// A connection that is known to be there.
+    #[inline]
+    fn open(&mut self, index: usize) -> &mut Connection<P> {
+        self.connections[index].as_mut().expect("the connection is in use")
+    }
+
+    /// Copies data of the segment in progress to where its header said.
+    fn store_data(&mut self, index: usize, input: &mut &[u8]) {
+        let rx = &mut self.connections[index].as_mut().expect("the connection is in use").rx;
+        let payload = match rx.action {
+            Action::Command(id) | Action::DataOut(id) => self.tasks.get_mut(id).and_then(|task| task.payload.as_mut()),
+            Action::Control | Action::Ignore => None,
+        };
+        let mut payload = payload;
+        while rx.data_left_bytes > 0 && !input.is_empty() {
+            let mut taken_bytes = input.len().min(rx.data_left_bytes);
+            match &mut payload {
+                Some(payload) if rx.offset_bytes < payload.len() => {
+                    let chunk = payload.chunk_mut(rx.offset_bytes);
+                    taken_bytes = taken_bytes.min(chunk.len());
+                    chunk[..taken_bytes].copy_from_slice(&input[..taken_bytes]);
+                }
+                _ if rx.action == Action::Control => rx.scratch.extend_from_slice(&input[..taken_bytes]),
+                // What a command does not want, or what belongs to a task that is gone.
+                _ => {}
+            }
+            let (taken, rest) = input.split_at(taken_bytes);
+            rx.took_data(taken);
+            *input = rest;
+        }
     }
 
     /// Where the next bytes of the stream may be received without a copy: the rest of a data segment within one chunk
     /// of a command's buffer. `None` when the next byte belongs to anything else.
-    pub fn payload_destination(&mut self, _connection: ConnectionIndex) -> Option<&mut [u8]> {
-        unimplemented!()
+    pub fn payload_destination(&mut self, connection: ConnectionIndex) -> Option<&mut [u8]> {
+        let connection = self.connections.get_mut(usize::from(connection.0))?.as_mut()?;
+        let rx = &connection.rx;
+        let (Action::Command(id) | Action::DataOut(id)) = rx.action else { return None };
+        if connection.standing != Standing::Open || rx.phase != Phase::Data || rx.data_left_bytes == 0 {
+            return None;
+        }
+        let payload = self.tasks.get_mut(id)?.payload.as_mut()?;
+        if rx.offset_bytes >= payload.len() {
+            return None;
+        }
+        let chunk = payload.chunk_mut(rx.offset_bytes);
+        let length_bytes = chunk.len().min(rx.data_left_bytes);
+        Some(&mut chunk[..length_bytes])
     }
 
     /// The first `length_bytes` of [`Session::payload_destination`] were received. Then go on with `handle_bytes`
     /// (an empty slice will do) so that a PDU that is complete now is acted on.
-    pub fn payload_received(&mut self, _connection: ConnectionIndex, _now_ns: u64, _length_bytes: usize) {}
+    ///
+    /// # Panics
+    /// When nothing else than `payload_destination` happened in between and it was shorter.
+    pub fn payload_received(&mut self, connection: ConnectionIndex, now_ns: u64, length_bytes: usize) {
+        let index = usize::from(connection.0);
+        let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
+        connection.received_ns = now_ns;
+        connection.ping = None;
+        let (Action::Command(id) | Action::DataOut(id)) = connection.rx.action else { return };
+        let Some(payload) = self.tasks.get(id).and_then(|task| task.payload.as_ref()) else { return };
+        let chunk = payload.chunk(connection.rx.offset_bytes);
+        assert!(length_bytes <= chunk.len().min(connection.rx.data_left_bytes), "no more room was shown");
+        connection.rx.took_data(&chunk[..length_bytes]);
+    }
 
     /// Why a connection takes no input now.
-    pub fn blocked(&self, _connection: ConnectionIndex) -> Option<Blocked> {
-        None
+    pub fn blocked(&self, connection: ConnectionIndex) -> Option<Blocked> {
+        let connection = self.connections.get(usize::from(connection.0))?.as_ref()?;
+        if connection.standing != Standing::Open {
+            Some(Blocked::Closing)
+        } else if connection.rx.phase == Phase::Parked {
+            Some(Blocked::Memory)
+        } else {
+            let backlogged = connection.tx.queued_bytes() > self.config.tx_backlog_bytes;
+            (backlogged && connection.rx.phase == Phase::Header).then_some(Blocked::Backlog)
+        }
     }
 
     /// Memory may have come back: serves the commands that wait for it, on all connections, in order. Then give the
-    /// rest of their bytes to the connections that are not [`Session::blocked`] any more.
-    pub fn retry_blocked<H: Host<Payload = P>>(&mut self, _host: &mut H) {}
+    /// rest of their bytes to the connections that are not [`Session::blocked`] any more. Does nothing when
+    /// nobody waits, so it may be called at every turn.
+    pub fn retry_blocked<H: Host<Payload = P>>(&mut self, host: &mut H) {
+        self.serve_waiters(host);
+    }
+
+    /// True when [`Session::retry_blocked`] has something to try.
+    pub fn wants_memory(&self) -> bool {
+        let parked = |connection: &Connection<P>| connection.rx.phase == Phase::Parked;
+        !self.waiters.is_empty() || self.connections.iter().flatten().any(parked)
+    }
 
     /// The next event, until there is none. Drain it after every call that changes the session.
     pub fn poll_event(&mut self) -> Option<Event<P>> {
-        unimplemented!()
+        loop {
+            match self.events.pop_front()? {
+                Queued::Command(id) => {
+                    if let Some(command) = self.give_out(id) {
+                        return Some(Event::Command(command));
+                    }
+                }
+                Queued::Aborted(task) => return Some(Event::TaskAborted { task }),
+                Queued::Request(id) => {
+                    if let Some(event) = self.request_event(id) {
+                        return Some(event);
+                    }
+                }
+                Queued::Close(connection, cause) => {
+                    return Some(Event::CloseConnection { connection: ConnectionIndex(connection), cause });
+                }
+            }
+        }
     }
 
-    /// Ends a task: queues its Data-In and response. False when the id is stale (aborted): the data is dropped.
-    pub fn complete(&mut self, _task: TaskId, _completion: Completion<'_, P>) -> bool {
-        unimplemented!()
+    fn give_out(&mut self, id: TaskId) -> Option<Command<P>> {
+        let task = self.tasks.get_mut(id)?;
+        task.state = TaskState::Executing;
+        Some(Command {
+            task: id,
+            connection: ConnectionIndex(task.connection),
+            lun: task.lun,
+            attribute: task.attribute,
+            cdb: std::mem::take(&mut task.cdb),
+            expected_data_transfer_length: task.expected_bytes,
+            read: task.read,
+            write: task.write,
+            bidirectional_read_length: task.bidirectional_read_bytes,
+            data_out: task.payload.take(),
+            data_out_wanted: task.data_out_wanted,
+            immediate: task.immediate,
+        })
     }
 
     /// Forgets an executing task without a response (task management). False when the id is stale.
-    pub fn abort_task(&mut self, _task: TaskId) -> bool {
-        unimplemented!()
+    pub fn abort_task(&mut self, task: TaskId) -> bool {
+        let executing = self.tasks.get(task).is_some_and(|task| task.state == TaskState::Executing);
+        if executing {
+            self.drop_task(task);
+        }
+        executing
     }
 
-    /// Aborts what this session has of a logical unit (`None`: of all), for a CLEAR TASK SET or reset that came through any
-    /// session: tasks that still collect data vanish, executing ones are reported with [`Event::TaskAborted`].
-    pub fn abort_logical_unit(&mut self, _lun: Option<u64>) {}
+    /// Aborts what this session has of a logical unit (`None`: of all), for a CLEAR TASK SET or reset that came through
+    /// any session: tasks that still collect data vanish, executing ones are reported with [`Event::TaskAborted`].
+    pub fn abort_logical_unit(&mut self, lun: Option<u64>) {
+        let was_closed = self.window.open_for() == 0;
+        self.abort_where(|task| lun.is_none_or(|lun| lun == task.lun), true);
+        if was_closed {
+            self.announce_window();
+        }
+    }
 
     /// The executing tasks (of a logical unit, or all).
-    pub fn executing_tasks(&self, _lun: Option<u64>) -> impl Iterator<Item = TaskId> + '_ {
-        std::iter::empty()
+    pub fn executing_tasks(&self, lun: Option<u64>) -> impl Iterator<Item = TaskId> + '_ {
+        let wanted = move |task: &task::Task<P>| {
+            task.state == TaskState::Executing && lun.is_none_or(|lun| lun == task.lun)
+        };
+        self.tasks.iter().filter(move |(_, task)| wanted(task)).map(|(id, _)| id)
     }
-
-    /// Answers a [`TaskManagement`]. False when its connection is gone.
-    pub fn complete_task_management(&mut self, _id: RequestId, _response: TmfResponse) -> bool {
-        unimplemented!()
-    }
-
-    /// Answers a [`TextQuery`].
-    pub fn complete_text(&mut self, _id: RequestId, _records: &TargetRecords) -> bool {
-        unimplemented!()
-    }
-
-    /// Answers a [`Logout`]; the connections concerned are closed after the response.
-    pub fn complete_logout(&mut self, _id: RequestId) -> bool {
-        unimplemented!()
-    }
-
-    /// Sends an asynchronous message.
-    pub fn notify(&mut self, _connection: ConnectionIndex, _notice: AsyncNotice<'_>) {}
 
     /// Fills `out` from the start with what to send next; how many were filled.
-    pub fn tx_slices<'a>(&'a mut self, _connection: ConnectionIndex, _out: &mut [IoSlice<'a>]) -> usize {
-        unimplemented!()
+    pub fn tx_slices<'a>(&'a mut self, connection: ConnectionIndex, out: &mut [IoSlice<'a>]) -> usize {
+        let index = usize::from(connection.0);
+        self.build_data_in(index);
+        match self.connections.get(index).and_then(Option::as_ref) {
+            Some(connection) if connection.standing != Standing::Closed => connection.tx.slices(out),
+            _ => 0,
+        }
     }
 
     /// The stream took the first `length_bytes` of what `tx_slices` showed.
-    pub fn tx_advance(&mut self, _connection: ConnectionIndex, _length_bytes: usize) {}
-
-    /// Bytes that wait to be sent.
-    pub fn tx_queued_bytes(&self, _connection: ConnectionIndex) -> usize {
-        0
+    pub fn tx_advance(&mut self, connection: ConnectionIndex, length_bytes: usize) {
+        let index = usize::from(connection.0);
+        if let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
+            connection.tx.advance(length_bytes);
+            self.close_if_sent(index);
+        }
     }
 
-    /// When `handle_timeout` wants to be called, if at all.
-    pub fn next_deadline(&self) -> Option<u64> {
-        None
+    /// Bytes that wait to be sent (without the headers of Data-In that is not built yet).
+    pub fn tx_queued_bytes(&self, connection: ConnectionIndex) -> usize {
+        let connection = self.connections.get(usize::from(connection.0)).and_then(Option::as_ref);
+        connection.map_or(0, |connection| connection.tx.queued_bytes())
     }
 
-    /// Pings idle connections and gives up dead ones.
-    pub fn handle_timeout(&mut self, _now_ns: u64) {}
-
-    /// The connections in use.
+    /// The connections in use, each with the initiator's connection id.
     pub fn connections(&self) -> impl Iterator<Item = (ConnectionIndex, u16)> + '_ {
-        std::iter::empty()
+        let indexed = self.connections.iter().enumerate();
+        indexed.filter_map(|(index, slot)| Some((ConnectionIndex(index as u8), slot.as_ref()?.cid)))
     }
 
     /// Tasks in progress: executing or collecting data.
     pub fn task_count(&self) -> usize {
-        0
+        self.tasks.len()
     }
 
     /// Tasks in progress on one connection.
-    pub fn connection_task_count(&self, _connection: ConnectionIndex) -> usize {
-        0
+    pub fn connection_task_count(&self, connection: ConnectionIndex) -> usize {
+        let connection = self.connections.get(usize::from(connection.0)).and_then(Option::as_ref);
+        connection.map_or(0, |connection| connection.tasks)
+    }
+
+    /// Statuses that were queued on a connection and not acknowledged by the initiator's ExpStatSN.
+    pub fn unacknowledged_statuses(&self, connection: ConnectionIndex) -> u32 {
+        let connection = self.connections.get(usize::from(connection.0)).and_then(Option::as_ref);
+        connection.map_or(0, Connection::unacknowledged)
     }
 
     /// Counters since the session began.
     pub fn counters(&self) -> SessionCounters {
-        SessionCounters::default()
+        self.counters
     }
 }

@@ -7,22 +7,40 @@
 //! operations).
 //!
 //! Reading order: `command` (what comes in), `response` (what goes out), `unit` (the logical unit),
-//! `start` (checks common to all commands), `read_write` (the fast path), `plan` (operations of many
-//! steps), then one file per family: `inquiry`, `vpd`, `mode`, `report`, `opcode`, `reserve`.
+//! `start` (checks common to all commands), `opcode` (which commands there are), `read_write` (the
+//! fast path), `plan` (operations of many steps), then one file per family: `provisioning`,
+//! `inquiry`, `vpd`, `mode`, `mode_select`, `report`, `supported`, `reserve_in`, `reserve_out`.
 
 #![forbid(unsafe_code)]
 
+mod cdb;
 mod command;
+#[cfg(any(test, fuzzing, feature = "fuzzing"))]
+pub mod fuzzing;
+mod inquiry;
 pub mod limits;
+mod mode;
+mod mode_select;
+mod nexus;
+mod opcode;
 mod plan;
+mod provisioning;
+mod read_write;
+mod report;
+mod reserve_in;
+mod reserve_out;
 mod response;
 mod sense;
+mod start;
+mod supported;
 mod unit;
 mod unit_attention;
+mod vpd;
 
 pub use command::{Command, NexusId, NexusName};
 pub use plan::Pending;
 pub use response::{DataIn, Effects, Response, Status, Step};
 pub use sense::{FieldPointer, Sense, SenseKey};
-pub use unit::{AccessState, Context, LogicalUnit, LuConfig, PortGroup, WriteCachePolicy, no_such_lun};
+pub use start::no_such_lun;
+pub use unit::{AccessState, Context, LogicalUnit, LuConfig, PortGroup, WriteCachePolicy};
 pub use unit_attention::UnitAttention;

@@ -1,5 +1,13 @@
 //! Operations that take I/O, and what is remembered of each between its steps.
 
+use reactor::buffer::{BufferPool, Sgl};
+use volume::bdev::{Done, Extent, Io, IoStatus, Op};
+
+use crate::limits::{CLEAR_STEP_BYTES, STEP_BYTES, STEPS_PER_TURN};
+use crate::response::{DataIn, Response, Step};
+use crate::sense::{Sense, SenseKey};
+use crate::unit::LogicalUnit;
+
 /// What the logical unit wants to know again when the I/O of a command is done.
 #[derive(Debug)]
 pub struct Pending(pub(crate) Plan);
@@ -7,5 +15,227 @@ pub struct Pending(pub(crate) Plan);
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// One read whose payload is the answer.
-    Read,
+    Read { data_in_len: u64 },
+    /// One operation whose good end is GOOD without data.
+    Simple { data_out_len: u64 },
+    /// Several I/Os after each other.
+    Steps(Box<Steps>),
+}
+
+/// An operation of several I/Os.
+#[derive(Debug)]
+pub(crate) struct Steps {
+    pub task: u64,
+    pub data_out_len: u64,
+    pub work: Work,
+    /// Steps since the operation last let the core go.
+    pub in_turn: u32,
+}
+
+/// What is left to do.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Write, then compare with the same payload, or only read back.
+    WriteAndVerify { extent: Extent, compare: bool, written: bool, sgl: Sgl },
+    /// Read and drop.
+    Verify { left: Extent, sgl: Sgl },
+    /// Write one payload again and again.
+    WriteSame { left: Extent, fua: bool, sgl: Sgl },
+    /// Write zeros, and with `unmap` free what can be freed.
+    WriteZeroes { left: Extent, unmap: bool, fua: bool },
+    /// Free a list of extents, the last one first.
+    UnmapList { extents: Vec<Extent> },
+    /// Ask for allocation states until the list is full.
+    LbaStatus { left: Extent, descriptors: usize, reply: Vec<u8>, allocation_length: u64 },
+}
+
+/// The first `blocks` of an extent, and what is left.
+fn split(extent: Extent, blocks: u64) -> (Extent, Extent) {
+    let length_blocks = extent.length_blocks.min(blocks);
+    let first = Extent { lba: extent.lba, length_blocks };
+    let left = Extent { lba: extent.lba + length_blocks, length_blocks: extent.length_blocks - length_blocks };
+    (first, left)
+}
+
+impl LogicalUnit {
+    /// Goes on with a command whose I/O is done.
+    pub fn resume(&mut self, pending: Pending, done: Done, buffers: &BufferPool) -> Step {
+        match pending.0 {
+            Plan::Read { data_in_len } if done.status == IoStatus::Good => {
+                Step::Respond(Response { data_in_len, ..Response::data(DataIn::Sgl(done.sgl)) })
+            }
+            Plan::Simple { data_out_len } if done.status == IoStatus::Good => {
+                Step::Respond(Response { data_out_len, ..Response::good() })
+            }
+            Plan::Read { .. } => Step::Respond(self.io_failed(done.status, 0)),
+            Plan::Simple { data_out_len } => Step::Respond(self.io_failed(done.status, data_out_len)),
+            Plan::Steps(steps) => self.resume_steps(steps, done, buffers),
+        }
+    }
+
+    /// Goes on after [`Step::RetryPending`].
+    pub fn retry(&mut self, pending: Pending, buffers: &BufferPool) -> Step {
+        match pending.0 {
+            Plan::Steps(mut steps) => {
+                steps.in_turn = 0;
+                self.next_step(steps, buffers)
+            }
+            Plan::Read { .. } | Plan::Simple { .. } => unreachable!("only an operation of steps waits"),
+        }
+    }
+
+    fn resume_steps(&mut self, mut steps: Box<Steps>, done: Done, buffers: &BufferPool) -> Step {
+        if let IoStatus::Mapped { mapped, length_blocks } = done.status {
+            steps.work.add_status(mapped, length_blocks);
+        } else if done.status != IoStatus::Good {
+            return Step::Respond(self.io_failed(done.status, steps.data_out_len));
+        }
+        match &mut steps.work {
+            Work::WriteAndVerify { sgl, written, .. } => {
+                if *written {
+                    return Step::Respond(Response { data_out_len: steps.data_out_len, ..Response::good() });
+                }
+                *written = true;
+                *sgl = done.sgl;
+            }
+            Work::Verify { sgl, .. } | Work::WriteSame { sgl, .. } => *sgl = done.sgl,
+            Work::WriteZeroes { .. } | Work::UnmapList { .. } | Work::LbaStatus { .. } => {}
+        }
+        self.next_step(steps, buffers)
+    }
+
+    /// Starts an operation of several I/Os.
+    pub(crate) fn start_steps(&mut self, task: u64, data_out_len: u64, work: Work, buffers: &BufferPool) -> Step {
+        self.next_step(Box::new(Steps { task, data_out_len, work, in_turn: 0 }), buffers)
+    }
+
+    /// The next I/O of an operation, or its end.
+    fn next_step(&mut self, mut steps: Box<Steps>, buffers: &BufferPool) -> Step {
+        // A long operation whose I/Os are all answered on the spot lets others have the core.
+        if steps.in_turn == STEPS_PER_TURN {
+            return Step::RetryPending(Pending(Plan::Steps(steps)));
+        }
+        match steps.work.next(self.block_shift, buffers) {
+            Next::Io(op, sgl) => {
+                steps.in_turn += 1;
+                Step::Io(Io { tag: steps.task, op, sgl }, Pending(Plan::Steps(steps)))
+            }
+            Next::NoMemory => Step::RetryPending(Pending(Plan::Steps(steps))),
+            Next::Finished => Step::Respond(steps.finish()),
+        }
+    }
+
+    /// The response to an I/O that did not end well.
+    pub(crate) fn io_failed(&self, status: IoStatus, data_out_len: u64) -> Response {
+        let sense = match status {
+            IoStatus::Miscompare { offset_bytes } => Sense::MISCOMPARE.with_information(offset_bytes),
+            IoStatus::ReadError { lba } => Sense::READ_ERROR.with_information(lba),
+            IoStatus::WriteError { lba } => Sense::WRITE_ERROR.with_information(lba),
+            IoStatus::NoSpace => Sense::NO_SPACE,
+            IoStatus::Aborted => Sense::ABORTED,
+            // 04/3E/01 logical unit failure.
+            IoStatus::Gone => Sense::new(SenseKey::HardwareError, 0x3e, 0x01),
+            IoStatus::Good | IoStatus::Mapped { .. } => {
+                unreachable!("a volume answers an operation with that operation's statuses")
+            }
+        };
+        Response { data_out_len, ..self.check(sense) }
+    }
+}
+
+/// What an operation does next.
+enum Next {
+    Io(Op, Sgl),
+    NoMemory,
+    Finished,
+}
+
+impl Work {
+    /// Takes the next I/O off what is left.
+    fn next(&mut self, block_shift: u32, buffers: &BufferPool) -> Next {
+        let clear_blocks = CLEAR_STEP_BYTES >> block_shift;
+        match self {
+            Self::WriteAndVerify { extent, compare, written, sgl } => {
+                let op = match (*written, *compare) {
+                    (false, _) => Op::Write { extent: *extent, fua: true },
+                    (true, true) => Op::Compare(*extent),
+                    (true, false) => Op::Read(*extent),
+                };
+                Next::Io(op, std::mem::take(sgl))
+            }
+            Self::Verify { left, sgl } => {
+                let (first, rest) = split(*left, STEP_BYTES >> block_shift);
+                let bytes = (first.length_blocks << block_shift) as usize;
+                if bytes == 0 {
+                    return Next::Finished;
+                }
+                if sgl.is_empty() {
+                    let Some(fresh) = buffers.alloc(bytes) else { return Next::NoMemory };
+                    *sgl = fresh;
+                }
+                *left = rest;
+                sgl.truncate(bytes);
+                Next::Io(Op::Read(first), std::mem::take(sgl))
+            }
+            Self::WriteSame { left, fua, sgl } => {
+                let (extent, rest) = split(*left, (sgl.len() >> block_shift) as u64);
+                if extent.length_blocks == 0 {
+                    return Next::Finished;
+                }
+                *left = rest;
+                sgl.truncate((extent.length_blocks << block_shift) as usize);
+                Next::Io(Op::Write { extent, fua: *fua }, std::mem::take(sgl))
+            }
+            Self::WriteZeroes { left, unmap, fua } => {
+                let (extent, rest) = split(*left, clear_blocks);
+                if extent.length_blocks == 0 {
+                    return Next::Finished;
+                }
+                *left = rest;
+                Next::Io(Op::WriteZeroes { extent, unmap: *unmap, fua: *fua }, Sgl::empty())
+            }
+            Self::UnmapList { extents } => {
+                let Some(whole) = extents.pop() else { return Next::Finished };
+                let (extent, rest) = split(whole, clear_blocks);
+                if rest.length_blocks > 0 {
+                    extents.push(rest);
+                }
+                Next::Io(Op::Unmap(extent), Sgl::empty())
+            }
+            Self::LbaStatus { left, descriptors, .. } => {
+                if *descriptors == 0 || left.length_blocks == 0 {
+                    return Next::Finished;
+                }
+                Next::Io(Op::BlockStatus(*left), Sgl::empty())
+            }
+        }
+    }
+
+    /// Takes over one answer about allocation.
+    fn add_status(&mut self, mapped: bool, length_blocks: u64) {
+        let Self::LbaStatus { left, descriptors, reply, .. } = self else {
+            unreachable!("only GET LBA STATUS asks for allocation");
+        };
+        // The field for the number of blocks has 32 bits.
+        let (known, rest) = split(*left, length_blocks.clamp(1, u64::from(u32::MAX)));
+        *left = rest;
+        *descriptors -= 1;
+        reply.extend_from_slice(&known.lba.to_be_bytes());
+        reply.extend_from_slice(&(known.length_blocks as u32).to_be_bytes());
+        reply.extend_from_slice(&[u8::from(!mapped), 0, 0, 0]);
+    }
+}
+
+impl Steps {
+    fn finish(self: Box<Self>) -> Response {
+        match self.work {
+            Work::LbaStatus { mut reply, allocation_length, .. } => {
+                // PARAMETER DATA LENGTH counts what follows it.
+                let length = reply.len() as u32 - 4;
+                reply[..4].copy_from_slice(&length.to_be_bytes());
+                Response::bytes(reply, allocation_length)
+            }
+            _ => Response { data_out_len: self.data_out_len, ..Response::good() },
+        }
+    }
 }

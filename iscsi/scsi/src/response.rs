@@ -88,8 +88,8 @@ pub struct Response {
     pub sense: Vec<u8>,
     /// The data for the initiator, never longer than the CDB's own length field allows.
     pub data_in: DataIn,
-    /// What the CDB transfers to the initiator: the other side of the read residual. Equal to
-    /// `data_in.len()`.
+    /// What the CDB transfers to the initiator: the other side of the read residual. `data_in` may
+    /// hold less, when the initiator expects less; it always holds what the initiator expects of it.
     pub data_in_len: u64,
     /// What the CDB transfers from the initiator: the other side of the write residual. Equal to
     /// `data_out_length(cdb)`, whatever the status.
@@ -142,7 +142,7 @@ pub enum Step {
     /// Nothing happened: no buffer, or another command is changing the reservations. Start the
     /// command again at a later turn.
     Retry(Command),
-    /// As `Retry`, in the middle of an operation: give the state to
-    /// [`crate::LogicalUnit::retry`] at a later turn.
+    /// As `Retry`, in the middle of an operation, or so that a long one does not hold the core: give
+    /// the state to [`crate::LogicalUnit::retry`] at a later turn.
     RetryPending(Pending),
 }

@@ -1,12 +1,17 @@
 //! The logical unit: one per volume on its owner core, shared by every target that maps it.
 
 use reactor::buffer::BufferPool;
-use volume::bdev::{BdevInfo, Done};
+use volume::bdev::BdevInfo;
+use volume::reservation::{DecodeError, Reservations};
 
-use crate::command::{Command, NexusId, NexusName};
-use crate::plan::Pending;
-use crate::response::{Response, Step};
-use crate::unit_attention::UnitAttention;
+use crate::command::{NexusId, NexusName};
+use crate::limits::NEXUSES_MAX;
+use crate::mode::Mode;
+use crate::nexus::{Nexus, Nexuses, path_of};
+use crate::reserve_out::Change;
+use crate::response::Response;
+use crate::sense::Sense;
+use crate::unit_attention::{Queue, UnitAttention};
 
 /// What the operator allows of the device's volatile write cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,20 +81,43 @@ pub struct Context<'a> {
 /// One logical unit.
 #[derive(Debug)]
 pub struct LogicalUnit {
-    info: BdevInfo,
+    pub(crate) config: LuConfig,
+    pub(crate) info: BdevInfo,
+    /// log2 of the logical block.
+    pub(crate) block_shift: u32,
+    pub(crate) nexuses: Nexuses,
+    pub(crate) mode: Mode,
+    pub(crate) reservations: Reservations,
+    /// Who holds the reservation of RESERVE(6).
+    pub(crate) reserved_by: Option<NexusId>,
+    /// The change that waits for its durable form.
+    pub(crate) changing: Option<Box<Change>>,
+    pub(crate) port_groups: Vec<PortGroup>,
 }
 
 impl LogicalUnit {
-    /// A logical unit over a device. `stored_reservations` is the last blob of [`Step::Persist`] that
-    /// was made durable. Errors: the blob is damaged (another host may hold a reservation, so serving
-    /// the volume without it is the operator's decision).
+    /// A logical unit over a device. `stored_reservations` is the last blob of [`crate::Step::Persist`]
+    /// that was made durable. Errors: the blob is damaged (another host may hold a reservation, so
+    /// serving the volume without it is the operator's decision).
     pub fn new(
         config: LuConfig,
         info: BdevInfo,
         stored_reservations: Option<&[u8]>,
-    ) -> Result<Self, volume::reservation::DecodeError> {
-        let _ = (config, stored_reservations);
-        Ok(Self { info })
+    ) -> Result<Self, DecodeError> {
+        assert!(matches!(info.logical_block_bytes, 512 | 4096), "a device has blocks of 512 or 4096 bytes");
+        let reservations = stored_reservations.map(Reservations::decode).transpose()?.unwrap_or_default();
+        let port_groups = config.port_groups.clone();
+        Ok(Self {
+            mode: Mode::new(&info, config.write_cache),
+            block_shift: info.logical_block_bytes.trailing_zeros(),
+            config,
+            info,
+            nexuses: Nexuses::default(),
+            reservations,
+            reserved_by: None,
+            changing: None,
+            port_groups,
+        })
     }
 
     /// What the device is.
@@ -98,80 +126,78 @@ impl LogicalUnit {
     }
 
     /// A nexus has come; its first command hears a POWER ON unit attention. False when there are too
-    /// many ([`crate::limits::NEXUSES_MAX`]): then its commands must not be started.
+    /// many ([`crate::limits::NEXUSES_MAX`]) or a name is too long to be kept with a registration:
+    /// then its commands must not be started.
     #[must_use]
     pub fn attach(&mut self, nexus: NexusId, name: NexusName) -> bool {
-        let _ = (nexus, name);
+        let Some(path) = path_of(&name) else { return false };
+        if self.nexuses.len() >= NEXUSES_MAX && self.nexuses.find(nexus).is_none() {
+            return false;
+        }
+        let access = self.reservations.access(&path);
+        let mut attention = Queue::default();
+        attention.push(UnitAttention::PowerOn);
+        self.nexuses.insert(Nexus { id: nexus, name, path, attention, access });
         true
     }
 
     /// A nexus is gone: its legacy reservation goes, its registrations stay.
     pub fn detach(&mut self, nexus: NexusId) {
-        let _ = nexus;
-    }
-
-    /// Bytes that the CDB takes from the initiator: 0 for a CDB that will be refused without its data.
-    pub fn data_out_length(&self, cdb: &[u8]) -> u64 {
-        let _ = cdb;
-        0
-    }
-
-    /// Starts a command of an attached nexus.
-    pub fn start(&mut self, command: Command, context: &Context<'_>) -> Step {
-        let _ = (command, context);
-        Step::Respond(Response::good())
-    }
-
-    /// Goes on with a command whose I/O is done.
-    pub fn resume(&mut self, pending: Pending, done: Done, buffers: &BufferPool) -> Step {
-        let _ = (pending, done, buffers);
-        Step::Respond(Response::good())
-    }
-
-    /// Goes on after [`Step::RetryPending`].
-    pub fn retry(&mut self, pending: Pending, buffers: &BufferPool) -> Step {
-        let _ = (pending, buffers);
-        Step::Respond(Response::good())
-    }
-
-    /// The blob of the last [`Step::Persist`] is durable, or could not be made so: then nothing has
-    /// changed. The response is of the task that asked; drop it when the task was aborted, but carry
-    /// out its effects.
-    pub fn persisted(&mut self, ok: bool) -> Response {
-        let _ = ok;
-        Response::good()
+        self.nexuses.remove(nexus);
+        if self.reserved_by == Some(nexus) {
+            self.reserved_by = None;
+        }
     }
 
     /// LOGICAL UNIT RESET, after the target layer aborted every task: mode pages as at the start,
-    /// legacy reservation dropped, a unit attention for every nexus but `by`. Registrations stay.
+    /// legacy reservation dropped, a unit attention for every nexus, `by` included (SAM-5 section
+    /// 6.3.3). Registrations stay.
     pub fn reset(&mut self, by: Option<NexusId>) {
         let _ = by;
+        self.mode = Mode::new(&self.info, self.config.write_cache);
+        self.reserved_by = None;
+        self.nexuses.tell_all(UnitAttention::LogicalUnitReset, None);
     }
 
-    /// Queues a condition for one nexus.
+    /// Queues a condition for one nexus; nothing when it is not attached.
     pub fn queue_unit_attention(&mut self, nexus: NexusId, attention: UnitAttention) {
-        let _ = (nexus, attention);
+        if let Some(nexus) = self.nexuses.find(nexus) {
+            nexus.attention.push(attention);
+        }
     }
 
     /// Queues a condition for every nexus but `except`.
     pub fn queue_unit_attention_all(&mut self, attention: UnitAttention, except: Option<NexusId>) {
-        let _ = (attention, except);
+        self.nexuses.tell_all(attention, except);
     }
 
     /// The device has changed (it grew): every nexus hears of it.
     pub fn capacity_changed(&mut self, info: BdevInfo) {
+        assert_eq!(info.logical_block_bytes, self.info.logical_block_bytes, "a device keeps its block size");
         self.info = info;
+        self.nexuses.tell_all(UnitAttention::CapacityChanged, None);
     }
 
     /// The port groups have changed: every nexus hears of it.
     pub fn set_port_groups(&mut self, groups: Vec<PortGroup>) {
-        let _ = groups;
+        self.port_groups = groups;
+        self.nexuses.tell_all(UnitAttention::AsymmetricAccessChanged, None);
     }
-}
 
-/// The answer to a command for a LUN that is not there: INQUIRY says so, REPORT LUNS and REQUEST SENSE
-/// work, anything else is refused (SPC-4 section 6.6.2 and SAM-5 section 5.11).
-pub fn no_such_lun(cdb: &[u8], luns: &[u64]) -> Response {
-    let _ = (cdb, luns);
-    Response::check(crate::sense::Sense::NO_SUCH_LUN, false)
+    /// The persistent reservations in force.
+    pub fn reservations(&self) -> &Reservations {
+        &self.reservations
+    }
+
+    /// The state of the port group that a relative target port belongs to.
+    pub(crate) fn access_state(&self, relative_target_port_id: u16) -> AccessState {
+        let groups = &self.port_groups;
+        let group = groups.iter().find(|group| group.ports.contains(&relative_target_port_id));
+        group.map_or(AccessState::ActiveOptimized, |group| group.state)
+    }
+
+    /// CHECK CONDITION in the sense format that the control mode page asks for.
+    pub(crate) fn check(&self, sense: Sense) -> Response {
+        Response::check(sense, self.mode.descriptor_sense)
+    }
 }

@@ -63,6 +63,12 @@ pub enum TargetError {
         /// The volume.
         name: String,
     },
+    /// The buffer pool is too small for another volume.
+    #[error("there is no buffer memory left for volume {name:?}; raise reactor.buffer_bytes")]
+    NoMemory {
+        /// The volume.
+        name: String,
+    },
     /// The core is shutting down.
     #[error("the node is shutting down")]
     Draining,

@@ -20,9 +20,6 @@ pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
 /// How many bytes one receive call may put into the core's scratch buffer.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
-/// What the acceptor keeps of a connection until the first login request is whole: one BHS, the
-/// largest AHS, the login text limit, padding.
-pub const PEEK_BYTES_MAX: usize = 48 + 255 * 4 + 8192 + 8;
 /// Receive calls per stream and turn: a busy stream must not starve its neighbours.
 pub const RECV_CALLS_PER_TURN: usize = 2;
 /// Connections accepted per turn.
@@ -36,6 +33,13 @@ pub const SEND_EARLY_BYTES: usize = 256 * 1024;
 const _: () = {
     assert!(LOGINS_PER_CORE_MAX < CONNECTIONS_PER_CORE_MAX);
     assert!(SESSIONS_PER_CORE_MAX <= u16::MAX as usize, "a TSIH is 16 bits wide and 0 is reserved");
-    assert!(PEEK_BYTES_MAX < SCRATCH_BYTES);
     assert!(SEND_VECTORS <= 1024);
 };
+/// A connection that was silent for so long is pinged.
+pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+/// A connection that answers no ping, or takes no byte, for so long is closed.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection with more bytes than this to send takes no input: a slow reader holds this much at most.
+pub const TX_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
+/// Commands that a session may send at once.
+pub const QUEUE_DEPTH_DEFAULT: u32 = 128;

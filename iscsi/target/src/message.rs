@@ -9,13 +9,33 @@ use reactor::stats::StatsSet;
 use volume::bdev::BdevInfo;
 
 use crate::error::TargetError;
-use crate::setup::{TargetSetup, VolumeSetup};
+use crate::setup::{AllowList, TargetSetup, VolumeSetup};
 
 /// Where an answer goes; called once, on the core that has it.
 pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
 
-/// Which core serves a target, for acceptors; replaced whole when it changes.
-pub type Directory = BTreeMap<String, usize>;
+/// The targets of the node by name, for acceptors and discovery; replaced whole when it changes.
+pub type Directory = BTreeMap<String, DirectoryEntry>;
+
+/// What every core knows of a target.
+#[derive(Clone, Debug)]
+pub struct DirectoryEntry {
+    /// The core that serves it.
+    pub core: usize,
+    /// Its portal group.
+    pub portal_group_tag: u16,
+    /// Addresses told in SendTargets; empty: the address that the initiator reached.
+    pub advertised: Vec<SocketAddr>,
+    /// Initiator names that may log in and see it.
+    pub allow: AllowList,
+}
+
+impl DirectoryEntry {
+    /// True when `initiator` may see the target.
+    pub fn allows(&self, initiator: &str) -> bool {
+        self.allow.allows(initiator)
+    }
+}
 
 /// A connection on its way to the core that owns its target.
 #[derive(Debug)]
@@ -76,8 +96,8 @@ pub enum CoreMessage {
     AllocatedBytes {
         /// The volume's name.
         name: String,
-        /// The number, or why not.
-        answer: Answer<Result<u64, TargetError>>,
+        /// The number where the back end knows it, or why not.
+        answer: Answer<Result<Option<u64>, TargetError>>,
     },
     /// Create a target or change it; sessions go on and see the change as unit attentions.
     SetTarget {

@@ -1,22 +1,57 @@
 //! What control hands over to make a volume or a target: everything opened, resolved and checked.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use iscsi_proto::chap::Secret;
+use iscsi_proto::params::{DigestPolicy, Offers};
 use reactor::core::Core;
 use volume::bdev::IoChannel;
 use volume::metadata::MetadataStore;
+
+use crate::limits::{LOGIN_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, QUEUE_DEPTH_DEFAULT, SESSIONS_PER_CORE_MAX};
 
 /// Builds a back end on the core that will own it.
 pub type OpenChannel = Box<dyn FnOnce(&Core) -> std::io::Result<Box<dyn IoChannel>> + Send>;
 /// Builds the store of a volume's reservations on the core that will own it.
 pub type OpenMetadata = Box<dyn FnOnce(&Core) -> std::io::Result<Box<dyn MetadataStore>> + Send>;
 
+/// What the target offers and how long it waits; the same on every core.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Our side of the parameter negotiation.
+    pub offers: Offers,
+    /// Commands that a session may send at once, 1 to 1024.
+    pub queue_depth: u32,
+    /// Sessions on one core.
+    pub sessions_max: usize,
+    /// A connection must have logged in by then.
+    pub login_timeout: Duration,
+    /// A connection that was silent for so long is pinged.
+    pub ping_interval: Duration,
+    /// A connection that answers no ping, or takes no byte, for so long is closed.
+    pub ping_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            offers: Offers::default(),
+            queue_depth: QUEUE_DEPTH_DEFAULT,
+            sessions_max: SESSIONS_PER_CORE_MAX,
+            login_timeout: LOGIN_TIMEOUT,
+            ping_interval: PING_INTERVAL,
+            ping_timeout: PING_TIMEOUT,
+        }
+    }
+}
+
 /// A volume with everything that blocks already done.
 pub struct VolumeSetup {
     /// The volume's name.
     pub name: String,
+    /// Unit serial number, the same for the life of the volume.
+    pub serial: String,
     /// The back end.
     pub channel: OpenChannel,
     /// Where its reservations are kept.
@@ -46,46 +81,43 @@ pub struct User {
     pub mutual: Option<(String, Secret)>,
 }
 
-/// Whether a digest is offered, or demanded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum DigestPolicy {
-    /// What the initiator prefers.
-    #[default]
-    Offered,
-    /// CRC-32C or no session.
-    Required,
-}
-
 /// A target as it shall be from now on.
 #[derive(Clone)]
 pub struct TargetSetup {
-    /// Its iSCSI name.
+    /// Its iSCSI name, in lower case.
     pub name: String,
     /// A text for people (TargetAlias).
     pub alias: Option<String>,
     /// The tag of the portal group that serves it.
     pub portal_group_tag: u16,
-    /// Addresses told in SendTargets; empty: the address that the initiator reached.
-    pub advertised: Vec<SocketAddr>,
     /// Volume by LUN.
     pub luns: BTreeMap<u16, String>,
     /// Who may log in, and how.
     pub auth: Auth,
-    /// Initiator names that may log in, exact or ending in `*`; empty: anybody.
-    pub allow: Vec<String>,
+    /// Initiator names that may log in.
+    pub allow: AllowList,
     /// Header digest.
     pub header_digest: DigestPolicy,
     /// Data digest.
     pub data_digest: DigestPolicy,
-    /// Immediate and queued commands of one session, at most.
-    pub queue_depth: u16,
 }
 
 impl TargetSetup {
-    /// True when `initiator` is on the allow list, or the list is empty.
+    /// True when `initiator` may log in.
     pub fn allows(&self, initiator: &str) -> bool {
-        self.allow.is_empty()
-            || self.allow.iter().any(|entry| match entry.strip_suffix('*') {
+        self.allow.allows(initiator)
+    }
+}
+
+/// Initiator names, exact or ending in `*`; empty: anybody.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AllowList(pub Vec<String>);
+
+impl AllowList {
+    /// True when `initiator` is on the list, or the list is empty. Names are in lower case.
+    pub fn allows(&self, initiator: &str) -> bool {
+        self.0.is_empty()
+            || self.0.iter().any(|entry| match entry.strip_suffix('*') {
                 Some(prefix) => initiator.starts_with(prefix),
                 None => initiator == entry,
             })
@@ -96,25 +128,11 @@ impl TargetSetup {
 mod tests {
     use super::*;
 
-    fn setup(allow: &[&str]) -> TargetSetup {
-        TargetSetup {
-            name: "iqn.2026-01.io.vega:t".into(),
-            alias: None,
-            portal_group_tag: 1,
-            advertised: Vec::new(),
-            luns: BTreeMap::new(),
-            auth: Auth::None,
-            allow: allow.iter().map(|s| (*s).to_string()).collect(),
-            header_digest: DigestPolicy::Offered,
-            data_digest: DigestPolicy::Offered,
-            queue_depth: 128,
-        }
-    }
-
     #[test]
     fn the_allow_list_is_exact_unless_it_says_prefix() {
-        assert!(setup(&[]).allows("iqn.x:a"));
-        let listed = setup(&["iqn.x:a", "iqn.y:*"]);
+        let list = |entries: &[&str]| AllowList(entries.iter().map(|entry| (*entry).to_string()).collect());
+        assert!(list(&[]).allows("iqn.x:a"));
+        let listed = list(&["iqn.x:a", "iqn.y:*"]);
         assert!(listed.allows("iqn.x:a"));
         assert!(!listed.allows("iqn.x:ab"));
         assert!(!listed.allows("iqn.x:"));

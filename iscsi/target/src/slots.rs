@@ -68,6 +68,12 @@ impl<T> Slots<T> {
         Ok(Key(u64::from(slot.generation) << 32 | u64::from(index)))
     }
 
+    /// The index that the next insertion takes; `None` when the table is full.
+    pub fn next_index(&self) -> Option<u32> {
+        let fresh = (self.slots.len() < self.limit).then_some(self.slots.len() as u32);
+        self.free.last().copied().or(fresh)
+    }
+
     /// The value of `key`, if it still lives.
     pub fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index() as usize)?;

@@ -70,6 +70,11 @@ impl TaskSet {
         self.running + self.waiting.len()
     }
 
+    /// True when a task waits.
+    pub fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// True when nothing runs and nothing waits.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

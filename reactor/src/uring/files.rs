@@ -87,6 +87,7 @@ impl Files {
     fn close(&mut self, index: u32) {
         let file = self.file(index);
         file.closing = true;
+        file.in_flight -= file.done.len();
         file.done.clear();
         if file.in_flight == 0 {
             self.files[index as usize] = None;

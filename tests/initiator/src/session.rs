@@ -46,6 +46,14 @@ struct InFlight {
     data_in: Vec<u8>,
 }
 
+/// Where a burst of Data-Out PDUs belongs.
+struct Burst {
+    lun: u64,
+    itt: u32,
+    ttt: u32,
+    offset_bytes: usize,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session {
@@ -126,13 +134,42 @@ impl Session {
         pdu.set_word(24, self.cmd_sn).set_word(28, self.exp_stat_sn);
     }
 
-    /// Sends `command` and returns its tag.
+    /// Sends `command` and returns its tag. Unsolicited data follows as far as was agreed.
     pub fn submit(&mut self, command: Command) -> Result<u32, WireError> {
-        let pdu = self.command_pdu(&command);
+        let mut pdu = self.command_pdu(&command);
+        let immediate_bytes = pdu.data.len();
+        let unsolicited_end = match self.agreed.initial_r2t {
+            true => immediate_bytes,
+            false => command.data_out.len().min(self.agreed.first_burst_bytes_max),
+        };
+        let mut bytes = Vec::new();
+        if unsolicited_end > immediate_bytes {
+            pdu.bhs[1] &= !FINAL;
+            bytes.extend_from_slice(&pdu.encode(self.wire.digests));
+            let burst = Burst { lun: command.lun, itt: pdu.itt(), ttt: NO_TAG, offset_bytes: immediate_bytes };
+            self.append_burst(&mut bytes, &burst, &command.data_out[immediate_bytes..unsolicited_end]);
+        } else {
+            bytes.extend_from_slice(&pdu.encode(self.wire.digests));
+        }
         let entry = InFlight { lun: command.lun, data_out: command.data_out, data_in: Vec::new() };
         self.in_flight.insert(pdu.itt(), entry);
-        self.wire.send(&pdu)?;
+        self.wire.send_bytes(&bytes)?;
         Ok(pdu.itt())
+    }
+
+    /// Appends the Data-Out PDUs of one burst, the last one with the final bit.
+    fn append_burst(&self, bytes: &mut Vec<u8>, burst: &Burst, data: &[u8]) {
+        let pieces = data.chunks(self.agreed.send_data_segment_bytes_max);
+        let last = pieces.len().saturating_sub(1);
+        let mut offset_bytes = burst.offset_bytes;
+        for (index, piece) in pieces.enumerate() {
+            let flags = if index == last { FINAL } else { 0 };
+            let mut pdu = Pdu::new(opcode::DATA_OUT, flags).with_data(piece);
+            pdu.set_lun(burst.lun).set_itt(burst.itt).set_word(20, burst.ttt);
+            pdu.set_word(28, self.exp_stat_sn).set_word(36, index as u32).set_word(40, offset_bytes as u32);
+            offset_bytes += piece.len();
+            bytes.extend_from_slice(&pdu.encode(self.wire.digests));
+        }
     }
 
     /// Waits for any command to end; serves R2Ts and pings meanwhile.
@@ -222,20 +259,10 @@ impl Session {
         let length = pdu.word(44) as usize;
         let entry = self.in_flight.get(&pdu.itt()).ok_or(WireError::Protocol("R2T without task"))?;
         let end = offset.saturating_add(length);
-        let burst = entry.data_out.get(offset..end).ok_or(WireError::Protocol("R2T beyond the data"))?;
-        let pieces = burst.chunks(self.agreed.send_data_segment_bytes_max);
-        let last = pieces.len().saturating_sub(1);
-        let mut sent = 0;
+        let data = entry.data_out.get(offset..end).ok_or(WireError::Protocol("R2T beyond the data"))?;
+        let burst = Burst { lun: entry.lun, itt: pdu.itt(), ttt: pdu.word(20), offset_bytes: offset };
         let mut bytes = Vec::with_capacity(length + 64);
-        for (index, piece) in pieces.enumerate() {
-            let mut data_out =
-                Pdu::new(opcode::DATA_OUT, if index == last { FINAL } else { 0 }).with_data(piece);
-            data_out.set_lun(entry.lun).set_itt(pdu.itt()).set_word(20, pdu.word(20));
-            data_out.set_word(28, self.exp_stat_sn).set_word(36, index as u32);
-            data_out.set_word(40, (offset + sent) as u32);
-            sent += piece.len();
-            bytes.extend_from_slice(&data_out.encode(self.wire.digests));
-        }
+        self.append_burst(&mut bytes, &burst, data);
         self.wire.send_bytes(&bytes)
     }
 

@@ -98,9 +98,6 @@ fn write_shapes(options: &Options) -> Outcome {
     {
         let mut login = server.login(qualifier as u16 + 1);
         (login.initial_r2t, login.immediate_data) = (initial_r2t, immediate_data);
-        // Solicited bursts of this initiator begin where the immediate data ended, so it asks for R2T when
-        // it would otherwise have to send more without being asked.
-        login.initial_r2t = true;
         let mut session = login.session(server.portal)?;
         let lun = server.lun(0);
         session.settle(lun)?;
@@ -108,7 +105,7 @@ fn write_shapes(options: &Options) -> Outcome {
             let blocks = kib * 2;
             let data: Vec<u8> = (0..kib * 256).flat_map(|word| (word ^ kib << 20).to_be_bytes()).collect();
             good(&mut session, Command::write(lun, scsi::write_16(7, blocks), data.clone()))
-                .context(&format!("{kib} KiB, immediate={immediate_data}"))?;
+                .context(&format!("{kib} KiB, InitialR2T={initial_r2t}, ImmediateData={immediate_data}"))?;
             let back = good(&mut session, Command::read(lun, scsi::read_16(7, blocks), kib * 1024))?;
             ensure(back == data, || format!("{kib} KiB read back wrong"))?;
         }

@@ -17,7 +17,7 @@ pub enum Change {
         new_key: u64,
         /// Do not look at `key`.
         ignore_key: bool,
-        /// Whether the state survives power loss from now on.
+        /// Whether the state survives power loss from now on; not looked at when unregistering.
         survives_power_loss: bool,
         /// The number by which the protocol reports the target port.
         relative_target_port: u16,
@@ -89,7 +89,10 @@ impl Reservations {
                     return Err(Refused::Conflict);
                 }
                 next.register(path, *new_key, *relative_target_port, &mut outcome)?;
-                next.survives_power_loss = *survives_power_loss;
+                // Leaving says nothing about the others: their fence must not fall with it.
+                if *new_key != 0 {
+                    next.survives_power_loss = *survives_power_loss;
+                }
             }
             Change::Reserve { key, kind } => {
                 self.check_key(path, *key)?;

@@ -114,7 +114,14 @@ pub struct Completion<'a, P> {
 impl<P> Completion<'_, P> {
     /// GOOD, with the bytes that a data-out command took (0 if none).
     pub const fn good(data_out_length: u64) -> Self {
-        Self { status: 0, target_failure: false, sense: &[], data_in: None, data_in_length: 0, data_out_length }
+        Self {
+            status: 0,
+            target_failure: false,
+            sense: &[],
+            data_in: None,
+            data_in_length: 0,
+            data_out_length,
+        }
     }
 }
 

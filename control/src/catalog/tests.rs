@@ -1,0 +1,193 @@
+//! Crash at every step, damage, locks, secrets.
+
+use std::os::unix::fs::PermissionsExt;
+
+use super::file::{Previous, STEPS, replace_observed};
+use super::*;
+use crate::model::ChapUser;
+
+fn volume(name: &str) -> VolumeRecord {
+    let spec = VolumeSpec {
+        name: name.parse().unwrap(),
+        uuid: uuid::Uuid::from_u128(7),
+        size_bytes: 1 << 20,
+        block_size: 512,
+        backing: Backing::File,
+        core: None,
+    };
+    VolumeRecord { spec, phase: Phase::Ready }
+}
+
+fn add(catalog: &mut Catalog, name: &str) {
+    let record = volume(name);
+    let added: Result<(), CatalogError> = catalog.change(|state| {
+        state.volumes.insert(record.spec.name.clone(), record);
+        Ok(())
+    });
+    added.unwrap();
+}
+
+fn names(catalog: &Catalog) -> Vec<&str> {
+    catalog.state().volumes.keys().map(VolumeName::as_str).collect()
+}
+
+fn crash() -> CatalogError {
+    CatalogError::file("crash at", Path::new("here"))(std::io::Error::other("crash"))
+}
+
+#[test]
+fn what_is_changed_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("new/data");
+    let mut catalog = Catalog::open(&path).unwrap();
+    add(&mut catalog, "a");
+    add(&mut catalog, "b");
+    let refused: Result<(), CatalogError> = catalog.change(|state| {
+        state.volumes.clear();
+        Err(crash())
+    });
+    assert!(refused.is_err());
+    drop(catalog);
+    let catalog = Catalog::open(&path).unwrap();
+    assert_eq!((names(&catalog), catalog.generation()), (vec!["a", "b"], 2));
+    assert!(catalog.recovered().is_none());
+}
+
+#[test]
+fn a_crash_at_any_step_leaves_the_old_or_the_new_state() {
+    for crash_before in STEPS {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::open(dir.path()).unwrap();
+        add(&mut catalog, "a");
+        add(&mut catalog, "b");
+        let mut next = catalog.state().clone();
+        next.volumes.insert("c".parse().unwrap(), volume("c"));
+        let content = document::encode(&next, 3);
+        let document = dir.path().join(document::FILE_NAME);
+        let mut reached = false;
+        let result = replace_observed(&document, &content, Previous::Keep, &mut |step| {
+            reached |= step == crash_before;
+            if step == crash_before { Err(crash()) } else { Ok(()) }
+        });
+        assert!(reached && result.is_err());
+        drop(catalog);
+        let mut catalog = Catalog::open(dir.path()).unwrap();
+        assert!(catalog.recovered().is_none(), "{crash_before:?}");
+        let expected = match crash_before {
+            file::Step::SyncDirectory => vec!["a", "b", "c"],
+            _ => vec!["a", "b"],
+        };
+        assert_eq!(names(&catalog), expected, "{crash_before:?}");
+        // And the wreck is not in the way of the next change.
+        add(&mut catalog, "d");
+        drop(catalog);
+        assert!(names(&Catalog::open(dir.path()).unwrap()).contains(&"d"));
+    }
+}
+
+#[test]
+fn damage_of_any_kind_is_found_and_the_state_before_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    add(&mut catalog, "a");
+    add(&mut catalog, "b");
+    drop(catalog);
+    let path = dir.path().join(document::FILE_NAME);
+    let whole = std::fs::read(&path).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let damages = [
+        Vec::new(),
+        whole[..whole.len() / 2].to_vec(),
+        vec![0; whole.len()],
+        text.replace("1048576", "2097152").into_bytes(),
+        text.replace("\"ready\"", "\"redy\"").into_bytes(),
+    ];
+    for damaged in damages {
+        assert_ne!(damaged, whole);
+        std::fs::write(&path, damaged).unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        assert_eq!(names(&catalog), ["a"]);
+        assert!(catalog.recovered().unwrap().contains("catalog.json"));
+    }
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(names(&Catalog::open(dir.path()).unwrap()), ["a"]);
+    std::fs::write(file::previous_path(&path), "{}").unwrap();
+    std::fs::write(&path, "{").unwrap();
+    assert!(matches!(Catalog::open(dir.path()), Err(CatalogError::Unusable { .. })));
+}
+
+#[test]
+fn a_newer_format_is_never_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    add(&mut catalog, "a");
+    add(&mut catalog, "b");
+    drop(catalog);
+    let path = dir.path().join(document::FILE_NAME);
+    let newer = std::fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 2");
+    std::fs::write(&path, &newer).unwrap();
+    let error = Catalog::open(dir.path()).err().unwrap();
+    assert!(matches!(error, CatalogError::NewerVersion { found: 2, known: 1, .. }));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
+}
+
+#[test]
+fn the_second_process_is_told_who_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Catalog::open(dir.path()).unwrap();
+    let error = Catalog::open(dir.path()).err().unwrap().to_string();
+    assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+    assert!(error.contains("--data-dir"), "{error}");
+    drop(first);
+    assert!(Catalog::open(dir.path()).is_ok());
+}
+
+#[test]
+fn secrets_are_apart_private_and_really_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    let target: IscsiName = "iqn.2026-11.io.vega:a".parse().unwrap();
+    let user: ChapUserName = "host".parse().unwrap();
+    let secret = Secret::new(b"correct horse battery".to_vec()).unwrap();
+    catalog.put_secret(&target, &user, secret.clone()).unwrap();
+    let mut spec = TargetSpec::new(target.clone());
+    spec.users.push(ChapUser { name: user.clone(), role: ChapRole::Initiator });
+    let put = |catalog: &mut Catalog, spec: TargetSpec| -> Result<(), CatalogError> {
+        catalog.change(|state| {
+            state.targets.insert(spec.name.clone(), spec);
+            Ok(())
+        })
+    };
+    put(&mut catalog, spec.clone()).unwrap();
+    assert_eq!(catalog.resolve(&spec).unwrap().users.len(), 1);
+    let other: ChapUserName = "own".parse().unwrap();
+    assert!(catalog.check_secret(&spec, &other, ChapRole::Target, &secret).is_err());
+    assert!(catalog.check_secret(&spec, &other, ChapRole::Initiator, &secret).is_ok());
+    drop(catalog);
+
+    let secrets = dir.path().join("secrets.json");
+    assert_eq!(std::fs::metadata(&secrets).unwrap().permissions().mode() & 0o777, 0o600);
+    let document = std::fs::read_to_string(dir.path().join("catalog.json")).unwrap();
+    assert!(!document.contains("battery") && document.contains("host"));
+
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    assert!(catalog.resolve(&spec).unwrap().users[0].secret.same_as(&secret));
+    put(&mut catalog, TargetSpec::new(target)).unwrap();
+    catalog.forget_secrets().unwrap();
+    drop(catalog);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            assert!(!std::fs::read_to_string(&path).unwrap().contains("battery"), "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_lost_secret_closes_the_target_instead_of_opening_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let mut spec = TargetSpec::new("iqn.2026-11.io.vega:a".parse().unwrap());
+    spec.users.push(ChapUser { name: "host".parse().unwrap(), role: ChapRole::Initiator });
+    assert!(matches!(catalog.resolve(&spec), Err(CatalogError::SecretMissing { .. })));
+}

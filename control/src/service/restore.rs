@@ -1,0 +1,165 @@
+//! From the catalog to the data plane: at start, and again for what did not work.
+
+use super::{NewTarget, NewVolume, Service, ServiceError};
+use crate::bridge::Request;
+use crate::catalog::{Phase, VolumeRecord, volume_path};
+use crate::config::{Config, ConfigError, TargetConfig, VolumeConfig};
+use crate::limits::RESTORES_AT_ONCE;
+use crate::model::{IscsiName, Secret, TargetSpec};
+
+impl Service {
+    /// Opens every volume and serves every target. What cannot be opened is reported and the others are served.
+    pub async fn restore(&self) {
+        let state = self.state();
+        let places = std::sync::Arc::new(tokio::sync::Semaphore::new(RESTORES_AT_ONCE));
+        let mut running = tokio::task::JoinSet::new();
+        for record in state.volumes.values().cloned() {
+            let (service, places) = (self.clone(), places.clone());
+            running.spawn(async move {
+                let _place = places.acquire().await.expect("the semaphore is never closed");
+                service.restore_volume(record).await;
+            });
+        }
+        while let Some(joined) = running.join_next().await {
+            joined.expect("restoring a volume does not panic and is not cancelled");
+        }
+        for spec in self.state().targets.values().cloned() {
+            let service = self.clone();
+            // A failure is kept with the target, and tried again.
+            running.spawn(async move {
+                let _turn = service.inner.target_locks.lock(spec.name.as_str()).await;
+                let _ = service.serve_target(&spec).await;
+            });
+        }
+        while let Some(joined) = running.join_next().await {
+            joined.expect("restoring a target does not panic and is not cancelled");
+        }
+        self.observe(|observed| observed.restored = true);
+    }
+
+    async fn restore_volume(&self, record: VolumeRecord) {
+        let name = record.spec.name.clone();
+        let _turn = self.inner.volume_locks.lock(name.as_str()).await;
+        let result = match record.phase {
+            Phase::Creating => self.finish_create(record.spec).await,
+            Phase::Ready => self.open_volume(record).await,
+            Phase::Growing { size_bytes } => match self.open_volume(record).await {
+                Ok(()) => self.finish_grow(&name, size_bytes).await,
+                Err(error) => Err(error),
+            },
+            Phase::Deleting { delete_data } => self.finish_delete(record.spec, delete_data).await.map(drop),
+        };
+        if let Err(error) = result {
+            tracing::error!(volume = %name, error = %error, "the volume is not served");
+            self.observe(|observed| observed.volume_failed(&name, error.to_string()));
+        }
+    }
+
+    async fn open_volume(&self, record: VolumeRecord) -> Result<(), ServiceError> {
+        let VolumeRecord { spec, .. } = record;
+        let name = spec.name.clone();
+        let path = volume_path(&self.facts().data_dir, &spec);
+        match self.bridge().volume(Request::OpenVolume { spec, path }).await {
+            Ok(facts) => {
+                self.note_open(&name, facts);
+                Ok(())
+            }
+            Err(error) => Err(self.note_failed(&name, error)),
+        }
+    }
+
+    /// Tries again what is not as it should be. Called now and then; does nothing when all is well.
+    pub async fn retry_failed(&self) {
+        let state = self.state();
+        let volumes: Vec<VolumeRecord> = self.observed(|observed| {
+            observed.volume_problems.keys().filter_map(|name| state.volumes.get(name).cloned()).collect()
+        });
+        for record in volumes {
+            self.restore_volume(record).await;
+        }
+        let targets: Vec<IscsiName> = self.observed(|observed| observed.target_problems.keys().cloned().collect());
+        for name in targets {
+            let _turn = self.inner.target_locks.lock(name.as_str()).await;
+            if let Some(spec) = self.state().targets.get(&name) {
+                // A failure is kept with the target, and tried again.
+                let _ = self.serve_target(spec).await;
+            }
+        }
+    }
+
+    /// Creates what the configuration names and the catalog does not have; what exists is left as it is.
+    pub async fn create_missing(&self, config: &Config) {
+        for volume in &config.volumes {
+            if self.state().volumes.contains_key(&volume.name) {
+                continue;
+            }
+            if let Err(error) = self.create_volume(new_volume(volume)).await {
+                tracing::error!(volume = %volume.name, error = %error, "cannot create the configured volume");
+                self.observe(|observed| observed.volume_failed(&volume.name, error.to_string()));
+            }
+        }
+        for target in &config.targets {
+            if self.state().targets.contains_key(&target.name) {
+                continue;
+            }
+            if let Err(error) = self.create_configured_target(target).await {
+                tracing::error!(target_name = %target.name, error = %error, "cannot create the configured target");
+            }
+        }
+    }
+
+    async fn create_configured_target(&self, config: &TargetConfig) -> Result<(), SetupError> {
+        let secrets = config.users.iter().map(|user| {
+            let secret = read_secret(&user.secret_file)?;
+            Ok((user.name.clone(), user.role, secret))
+        });
+        let secrets: Vec<_> = secrets.collect::<Result<_, SetupError>>()?;
+        let spec = config.to_spec()?;
+        self.create_target(new_target(&spec)).await?;
+        for (name, role, secret) in secrets {
+            self.put_user(&spec.name, name, role, secret).await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum SetupError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    #[error("cannot read the secret file {path}: {source}")]
+    SecretFile { path: std::path::PathBuf, source: std::io::Error },
+    #[error("secret file {path}: {source}")]
+    Secret { path: std::path::PathBuf, source: crate::model::ModelError },
+}
+
+fn read_secret(path: &std::path::Path) -> Result<Secret, SetupError> {
+    let content = std::fs::read(path).map_err(|source| SetupError::SecretFile { path: path.to_owned(), source })?;
+    Secret::from_line(content).map_err(|source| SetupError::Secret { path: path.to_owned(), source })
+}
+
+fn new_volume(config: &VolumeConfig) -> NewVolume {
+    NewVolume {
+        name: config.name.clone(),
+        size_bytes: config.size.0,
+        block_size: config.block_size,
+        backing: config.backing.clone(),
+        uuid: config.uuid,
+        core: config.core,
+    }
+}
+
+fn new_target(spec: &TargetSpec) -> NewTarget {
+    NewTarget {
+        name: spec.name.clone(),
+        alias: spec.alias.clone(),
+        portal_group_tag: spec.portal_group_tag,
+        luns: spec.luns.clone(),
+        auth_method: spec.auth_method,
+        allow: spec.allow.clone(),
+        header_digest: spec.header_digest,
+        data_digest: spec.data_digest,
+    }
+}

@@ -1,0 +1,305 @@
+//! Create, show, grow and delete volumes.
+
+use super::views::Mapping;
+use super::{Created, NewVolume, Service, ServiceError, VolumeDeleted, VolumeState, VolumeView};
+use crate::bridge::{ObjectKind, PlaneError, Request, VolumeFacts};
+use crate::catalog::{Phase, State, VolumeRecord, volume_path};
+use crate::limits::VOLUMES_MAX;
+use crate::model::{Backing, VolumeName, VolumeSpec};
+
+impl Service {
+    /// Every volume, by name.
+    pub async fn volumes(&self) -> Vec<VolumeView> {
+        let state = self.state();
+        let allocated = self.allocated().await;
+        let view = |record| self.volume_view(&state, record, &allocated);
+        state.volumes.values().map(view).collect()
+    }
+
+    /// One volume.
+    pub async fn volume(&self, name: &VolumeName) -> Result<VolumeView, ServiceError> {
+        let state = self.state();
+        let record = state.volumes.get(name).ok_or_else(|| no_volume(name))?;
+        let allocated = self.allocated().await;
+        Ok(self.volume_view(&state, record, &allocated))
+    }
+
+    /// Allocated bytes by volume; empty when the data plane does not answer: a list is better without than never.
+    async fn allocated(&self) -> Vec<(VolumeName, Option<u64>)> {
+        let (report, _) = self.stats_report().await;
+        report.volumes.into_iter().map(|volume| (volume.name, volume.allocated_bytes)).collect()
+    }
+
+    fn volume_view(
+        &self,
+        state: &State,
+        record: &VolumeRecord,
+        allocated: &[(VolumeName, Option<u64>)],
+    ) -> VolumeView {
+        let spec = record.spec.clone();
+        let (facts, problem) = self.observed(|observed| {
+            (observed.open.get(&spec.name).cloned(), observed.volume_problems.get(&spec.name).cloned())
+        });
+        let state_now = match (record.phase, &facts, &problem) {
+            (Phase::Deleting { .. }, ..) => VolumeState::Deleting,
+            (_, None, Some(_)) => VolumeState::Failed,
+            (Phase::Growing { .. }, ..) => VolumeState::Growing,
+            (_, Some(_), _) => VolumeState::Online,
+            (_, None, None) => VolumeState::Creating,
+        };
+        let allocated_bytes = allocated.iter().find(|(name, _)| *name == spec.name).and_then(|(_, bytes)| *bytes);
+        let path = volume_path(&self.facts().data_dir, &spec);
+        VolumeView {
+            state: state_now,
+            problem,
+            allocated_bytes,
+            owner_core: facts.as_ref().map(|facts| facts.core),
+            volatile_write_cache: facts.as_ref().map(|facts| facts.volatile_write_cache),
+            data_path: path.map(|path| path.display().to_string()),
+            mapped_by: mappings(state, &spec.name),
+            notes: facts.map(|facts| facts.notes).unwrap_or_default(),
+            spec,
+        }
+    }
+
+    /// Creates a volume and serves it. The same again is the same volume.
+    pub async fn create_volume(&self, new: NewVolume) -> Result<(VolumeView, Created), ServiceError> {
+        new.to_spec().validate()?;
+        self.refuse_when_draining()?;
+        let service = self.clone();
+        self.to_the_end(async move {
+            let name = new.name.clone();
+            let _turn = service.inner.volume_locks.lock(name.as_str()).await;
+            let created = service.create_locked(new).await?;
+            Ok((service.volume(&name).await?, created))
+        })
+        .await
+    }
+
+    async fn create_locked(&self, new: NewVolume) -> Result<Created, ServiceError> {
+        let begun = self
+            .change(move |state| {
+                let Some(record) = state.volumes.get(&new.name) else {
+                    if state.volumes.len() >= VOLUMES_MAX {
+                        return Err(ServiceError::TooMany { what: "volumes", max: VOLUMES_MAX });
+                    }
+                    let record = VolumeRecord { spec: new.to_spec(), phase: Phase::Creating };
+                    state.volumes.insert(new.name.clone(), record.clone());
+                    return Ok(record);
+                };
+                let differs = new.differences(&record.spec);
+                if matches!(record.phase, Phase::Deleting { .. }) {
+                    return Err(unfinished(record));
+                }
+                if differs.is_empty() {
+                    return Ok(record.clone());
+                }
+                let (kind, name) = (ObjectKind::Volume, new.name.to_string());
+                Err(ServiceError::ExistsDifferently { kind, name, differs: differs.join(", ") })
+            })
+            .await?;
+        if begun.phase != Phase::Creating {
+            return Ok(Created::Existing);
+        }
+        self.finish_create(begun.spec).await?;
+        Ok(Created::New)
+    }
+
+    /// The second half of a creation, also after a restart.
+    pub(super) async fn finish_create(&self, spec: VolumeSpec) -> Result<(), ServiceError> {
+        let name = spec.name.clone();
+        let path = volume_path(&self.facts().data_dir, &spec);
+        match self.bridge().volume(Request::CreateVolume { spec, path }).await {
+            Ok(facts) => {
+                self.note_open(&name, facts);
+                self.set_phase(&name, Phase::Ready).await
+            }
+            Err(error) if error.is_certain() => {
+                let gone = name.clone();
+                self.change(move |state| {
+                    state.volumes.remove(&gone);
+                    Ok(())
+                })
+                .await?;
+                self.observe(|observed| observed.volume_is_gone(&name));
+                Err(error.into())
+            }
+            Err(error) => Err(self.note_failed(&name, error)),
+        }
+    }
+
+    pub(super) fn note_open(&self, name: &VolumeName, facts: VolumeFacts) {
+        for note in &facts.notes {
+            tracing::info!(volume = %name, "{note}");
+        }
+        self.observe(|observed| observed.volume_is_open(name, facts));
+    }
+
+    pub(super) fn note_failed(&self, name: &VolumeName, error: PlaneError) -> ServiceError {
+        tracing::error!(volume = %name, error = %error, "volume");
+        self.observe(|observed| observed.volume_failed(name, error.to_string()));
+        error.into()
+    }
+
+    pub(super) async fn set_phase(&self, name: &VolumeName, phase: Phase) -> Result<(), ServiceError> {
+        let name = name.clone();
+        self.change(move |state| {
+            let record = state.volumes.get_mut(&name).ok_or_else(|| no_volume(&name))?;
+            record.phase = phase;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Makes a volume larger; the same size again is no change.
+    pub async fn grow_volume(&self, name: &VolumeName, size_bytes: u64) -> Result<VolumeView, ServiceError> {
+        self.refuse_when_draining()?;
+        let (service, name) = (self.clone(), name.clone());
+        self.to_the_end(async move {
+            let _turn = service.inner.volume_locks.lock(name.as_str()).await;
+            let wanted = name.clone();
+            let grows = service.change(move |state| begin_grow(state, &wanted, size_bytes)).await?;
+            if grows {
+                service.finish_grow(&name, size_bytes).await?;
+            }
+            service.volume(&name).await
+        })
+        .await
+    }
+
+    /// The second half of growing, also after a restart.
+    pub(super) async fn finish_grow(&self, name: &VolumeName, size_bytes: u64) -> Result<(), ServiceError> {
+        match self.bridge().volume(Request::GrowVolume { name: name.clone(), size_bytes }).await {
+            Ok(facts) => {
+                self.note_open(name, facts);
+                let name = name.clone();
+                self.change(move |state| {
+                    let record = state.volumes.get_mut(&name).ok_or_else(|| no_volume(&name))?;
+                    record.spec.size_bytes = size_bytes;
+                    record.phase = Phase::Ready;
+                    Ok(())
+                })
+                .await
+            }
+            Err(error) if error.is_certain() => {
+                self.set_phase(name, Phase::Ready).await?;
+                Err(error.into())
+            }
+            Err(error) => Err(self.note_failed(name, error)),
+        }
+    }
+
+    /// Takes a volume out of service. Its data stays, unless the name is repeated in `confirm`.
+    pub async fn delete_volume(
+        &self,
+        name: &VolumeName,
+        delete_data: bool,
+        confirm: Option<&str>,
+    ) -> Result<VolumeDeleted, ServiceError> {
+        self.refuse_when_draining()?;
+        let confirmed = delete_data && confirm == Some(name.as_str());
+        let (service, name) = (self.clone(), name.clone());
+        self.to_the_end(async move {
+            let _turn = service.inner.volume_locks.lock(name.as_str()).await;
+            let wanted = name.clone();
+            let spec =
+                service.change(move |state| begin_delete(state, &wanted, delete_data, confirmed)).await?;
+            service.finish_delete(spec, delete_data).await
+        })
+        .await
+    }
+
+    /// The second half of a deletion, also after a restart.
+    pub(super) async fn finish_delete(
+        &self,
+        spec: VolumeSpec,
+        delete_data: bool,
+    ) -> Result<VolumeDeleted, ServiceError> {
+        let name = spec.name.clone();
+        let path = volume_path(&self.facts().data_dir, &spec);
+        let kept = path.as_ref().filter(|_| !delete_data).map(|path| path.display().to_string());
+        let uuid = spec.uuid;
+        let request = match delete_data {
+            true => Request::DeleteVolume { spec, path },
+            false => Request::CloseVolume { name: name.clone() },
+        };
+        if let Err(error) = self.bridge().done(request).await {
+            if error.is_certain() {
+                self.set_phase(&name, Phase::Ready).await?;
+            }
+            return Err(self.note_failed(&name, error));
+        }
+        let gone = name.clone();
+        self.change(move |state| {
+            state.volumes.remove(&gone);
+            Ok(())
+        })
+        .await?;
+        self.observe(|observed| observed.volume_is_gone(&name));
+        Ok(VolumeDeleted { name, uuid, data_deleted: delete_data, data_path: kept })
+    }
+}
+
+pub(super) fn no_volume(name: &VolumeName) -> ServiceError {
+    ServiceError::NotFound { kind: ObjectKind::Volume, name: name.to_string() }
+}
+
+fn mappings(state: &State, name: &VolumeName) -> Vec<Mapping> {
+    state.mapped_by(name).into_iter().map(|(target, lun)| Mapping { target, lun }).collect()
+}
+
+pub(super) fn unfinished(record: &VolumeRecord) -> ServiceError {
+    let phase = match record.phase {
+        Phase::Creating => "being created",
+        Phase::Growing { .. } => "being made larger",
+        Phase::Deleting { .. } => "being deleted",
+        Phase::Ready => "ready",
+    };
+    ServiceError::Unfinished { name: record.spec.name.to_string(), phase }
+}
+
+/// True when there is something to do in the data plane.
+fn begin_grow(state: &mut State, name: &VolumeName, wanted_bytes: u64) -> Result<bool, ServiceError> {
+    let record = state.volumes.get_mut(name).ok_or_else(|| no_volume(name))?;
+    crate::model::check_size(wanted_bytes, record.spec.block_size)?;
+    let least = match record.phase {
+        Phase::Ready => record.spec.size_bytes,
+        Phase::Growing { size_bytes } => size_bytes,
+        Phase::Creating | Phase::Deleting { .. } => return Err(unfinished(record)),
+    };
+    if wanted_bytes < least {
+        let name = name.to_string();
+        return Err(ServiceError::Shrink { name, size_bytes: least, wanted_bytes });
+    }
+    if wanted_bytes == record.spec.size_bytes {
+        return Ok(false);
+    }
+    record.phase = Phase::Growing { size_bytes: wanted_bytes };
+    Ok(true)
+}
+
+fn begin_delete(
+    state: &mut State,
+    name: &VolumeName,
+    delete_data: bool,
+    confirmed: bool,
+) -> Result<VolumeSpec, ServiceError> {
+    let mapped = state.mapped_by(name);
+    let record = state.volumes.get_mut(name).ok_or_else(|| no_volume(name))?;
+    if let Some((target, lun)) = mapped.first() {
+        return Err(ServiceError::InUse {
+            kind: ObjectKind::Volume,
+            name: name.to_string(),
+            by: format!("LUN {lun} of target {target}"),
+            remedy: format!("unmap it with \"vega target lun remove {target} {lun}\""),
+        });
+    }
+    // The content of a memory volume ends with it, so that taking it out of service destroys data as well.
+    let destroys = delete_data || record.spec.backing == Backing::Memory;
+    if destroys && !confirmed {
+        let command = format!("vega volume delete {name} --delete-data");
+        return Err(ServiceError::NotConfirmed { name: name.to_string(), command });
+    }
+    record.phase = Phase::Deleting { delete_data };
+    Ok(record.spec.clone())
+}

@@ -1,0 +1,267 @@
+//! A command from the session to its response: task set, device server, volume, and back.
+
+use iscsi_proto::pdu::TaskAttribute;
+use iscsi_proto::session::{Command as SessionCommand, Completion, TaskId};
+use reactor::buffer::Sgl;
+use scsi::{Command, Context, DataIn, Response, Status, Step};
+use smallvec::SmallVec;
+use volume::bdev::{Done, IoChannel, IoStatus};
+use volume::op_stats::OpKind;
+
+use crate::admin::OWN_FLUSH_TAG;
+use crate::core::TargetCore;
+use crate::limits::SEND_EARLY_BYTES;
+use crate::slots::Key;
+use crate::state::{Data, Task, TaskPhase, nexus_of};
+use crate::task_set::Order;
+
+impl TargetCore {
+    /// A session has a command whose data is there.
+    pub(crate) fn on_command(&mut self, session: Key, command: SessionCommand<Data>) {
+        let entry = self.sessions.get(session).expect("an event comes from a live session");
+        let target = entry.target.and_then(|target| self.targets.get(target));
+        let Some(disk) = target.and_then(|target| target.disk(command.lun)) else {
+            let luns = target.map_or(&[][..], |target| &target.lun_numbers);
+            let response = scsi::no_such_lun(&command.cdb, luns);
+            self.respond(session, command.task, command.data_out_wanted, response);
+            return;
+        };
+        let order = match command.attribute {
+            TaskAttribute::ORDERED => Order::Ordered,
+            TaskAttribute::HEAD_OF_QUEUE => Order::HeadOfQueue,
+            _ => Order::Simple,
+        };
+        let task = Task {
+            session,
+            id: command.task,
+            connection: command.connection,
+            disk,
+            order,
+            phase: TaskPhase::Running,
+            started: self.core.clock.now(),
+            kind: OpKind::Other,
+            bytes: 0,
+            status: IoStatus::Good,
+            aborted: false,
+            barriers: SmallVec::new(),
+        };
+        let Ok(key) = self.tasks.insert(task) else {
+            self.respond(session, command.task, 0, Response::with_status(Status::TaskSetFull));
+            return;
+        };
+        let entry = self.sessions.get_mut(session).expect("looked up above");
+        entry.set_task(command.task, Some(key));
+        entry.open_tasks += 1;
+        let command = to_scsi(key, session, command);
+        if self.disks.get_mut(disk).expect("a mapped disk is there").tasks.arrive(key, order) {
+            self.start_task(key, disk, command);
+        } else {
+            self.tasks.get_mut(key).expect("inserted above").phase = TaskPhase::Waiting(command);
+        }
+    }
+
+    /// Gives a command to the device server.
+    pub(crate) fn start_task(&mut self, key: Key, disk_key: Key, command: Command) {
+        let task = self.tasks.get(key).expect("a task starts once");
+        let target = self.sessions.get(task.session).and_then(|entry| entry.target);
+        let luns = target.and_then(|target| self.targets.get(target)).map_or(&[][..], |t| &t.lun_numbers);
+        let context = Context { buffers: &self.core.buffers, luns };
+        let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+        let step = disk.unit.start(command, &context);
+        self.advance(key, disk_key, step);
+    }
+
+    /// Follows the steps of a task until it waits for something or has ended.
+    pub(crate) fn advance(&mut self, key: Key, disk_key: Key, mut step: Step) {
+        loop {
+            let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+            let task = self.tasks.get_mut(key).expect("a task that advances is there");
+            match step {
+                Step::Respond(response) => return self.finish_task(key, disk_key, response),
+                Step::Io(io, pending) => {
+                    if task.bytes == 0 {
+                        task.kind = OpKind::of(&io.op);
+                        task.bytes = io.op.payload_bytes(disk.unit.info().logical_block_bytes);
+                    }
+                    match disk.volume.submit(io) {
+                        Some(done) => {
+                            task.status = worse(task.status, done.status);
+                            step = disk.unit.resume(pending, done, &self.core.buffers);
+                        }
+                        None => {
+                            task.phase = TaskPhase::Io(pending);
+                            return self.busy_disk(disk_key);
+                        }
+                    }
+                }
+                Step::Persist(blob) => {
+                    assert!(disk.persisting.is_none(), "the unit changes reservations one at a time");
+                    disk.persisting = Some(key);
+                    disk.metadata.submit(key.to_u64(), blob);
+                    task.phase = TaskPhase::Persisting;
+                    return self.busy_disk(disk_key);
+                }
+                Step::Retry(command) => {
+                    task.phase = TaskPhase::Retry(command);
+                    disk.retry.push_back(key);
+                    return self.busy_disk(disk_key);
+                }
+                Step::RetryPending(pending) => {
+                    task.phase = TaskPhase::RetryPending(pending);
+                    disk.retry.push_back(key);
+                    return self.busy_disk(disk_key);
+                }
+            }
+        }
+    }
+
+    /// An I/O of a task has come home.
+    pub(crate) fn on_io_done(&mut self, disk_key: Key, done: Done) {
+        if done.tag == OWN_FLUSH_TAG {
+            return self.on_own_flush(disk_key, done.status);
+        }
+        let key = Key::from_u64(done.tag);
+        let task = self.tasks.get_mut(key).expect("a task outlives its I/O");
+        match std::mem::replace(&mut task.phase, TaskPhase::Running) {
+            TaskPhase::Io(pending) => {
+                task.status = worse(task.status, done.status);
+                let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+                let step = disk.unit.resume(pending, done, &self.core.buffers);
+                self.advance(key, disk_key, step);
+            }
+            TaskPhase::Aborting => self.end_aborted(key),
+            _ => unreachable!("only a task with an I/O in the volume gets one back"),
+        }
+    }
+
+    /// Tries again the tasks of a disk that found no memory. True when one got on.
+    pub(crate) fn retry_tasks(&mut self, disk_key: Key) -> bool {
+        let waiting = self.disks.get(disk_key).map_or(0, |disk| disk.retry.len());
+        let mut moved = false;
+        for _ in 0..waiting {
+            let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+            let Some(key) = disk.retry.pop_front() else { break };
+            let Some(task) = self.tasks.get_mut(key) else { continue };
+            match std::mem::replace(&mut task.phase, TaskPhase::Running) {
+                TaskPhase::Retry(command) => self.start_task(key, disk_key, command),
+                TaskPhase::RetryPending(pending) => {
+                    let step = disk.unit.retry(pending, &self.core.buffers);
+                    self.advance(key, disk_key, step);
+                }
+                other => task.phase = other,
+            }
+            let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+            if disk.retry.back() == Some(&key) {
+                // Still no memory: it keeps its turn.
+                disk.retry.rotate_right(1);
+                return moved;
+            }
+            moved = true;
+        }
+        moved
+    }
+
+    /// A task's reservations are durable (or not) and it has its response.
+    pub(crate) fn finish_persisted(&mut self, key: Key, disk_key: Key, response: Response) {
+        let task = self.tasks.get_mut(key).expect("a task outlives its metadata");
+        task.phase = TaskPhase::Running;
+        if !task.aborted {
+            return self.finish_task(key, disk_key, response);
+        }
+        // Nobody waits for the answer, but what it did to others stands.
+        if let Some(effects) = response.effects {
+            self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of);
+        }
+        self.end_aborted(key);
+    }
+
+    /// A task has its response; it is sent unless it must wait for tasks that it aborted.
+    fn finish_task(&mut self, key: Key, disk_key: Key, mut response: Response) {
+        if let Some(effects) = response.effects.take()
+            && self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of)
+        {
+            let task = self.tasks.get_mut(key).expect("a task that finishes is there");
+            task.phase = TaskPhase::Held(Box::new(response));
+            return;
+        }
+        self.send_response(key, response);
+    }
+
+    /// Ends a task with its response and lets the next ones of its task set start.
+    pub(crate) fn send_response(&mut self, key: Key, response: Response) {
+        let task = self.tasks.remove(key).expect("a task ends once");
+        let latency = self.core.clock.now().since(task.started);
+        let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let disk = self.disks.get_mut(task.disk).expect("a disk outlives its tasks");
+        task.kind.record(&disk.stats, task.status, task.bytes, latency_ns);
+        disk.tasks.finish(task.order);
+        self.leave_session(task.session, Some(task.id));
+        assert!(task.barriers.is_empty(), "who waits for a task has aborted it");
+        self.complete(task.session, task.id, response);
+        if let Some(connection) = self.connection_of(task.session, task.connection) {
+            self.touch_sender(connection, SEND_EARLY_BYTES);
+        }
+        self.unblock_disk(task.disk);
+    }
+
+    /// Starts the tasks that their task set lets go.
+    pub(crate) fn start_waiting(&mut self, disk_key: Key) {
+        loop {
+            let Some(disk) = self.disks.get_mut(disk_key) else { return };
+            let Some(key) = disk.tasks.next() else { break };
+            let task = self.tasks.get_mut(key).expect("a waiting task is there");
+            match std::mem::replace(&mut task.phase, TaskPhase::Running) {
+                TaskPhase::Waiting(command) => self.start_task(key, disk_key, command),
+                _ => unreachable!("the task set holds back only waiting tasks"),
+            }
+        }
+        self.close_if_idle(disk_key);
+    }
+
+    /// Answers a command that never became a task.
+    fn respond(&mut self, session: Key, id: TaskId, data_out_length: u64, mut response: Response) {
+        response.data_out_len = response.data_out_len.max(data_out_length);
+        self.complete(session, id, response);
+        self.touch_session(session);
+    }
+
+    fn complete(&mut self, session: Key, id: TaskId, response: Response) {
+        let Some(entry) = self.sessions.get_mut(session) else { return };
+        let data_in = match response.data_in {
+            DataIn::None => None,
+            data => Some(Data(data)),
+        };
+        let completion = Completion {
+            status: response.status as u8,
+            target_failure: false,
+            sense: &response.sense,
+            data_in,
+            data_in_length: response.data_in_len,
+            data_out_length: response.data_out_len,
+        };
+        // False for a task that was aborted meanwhile: then nobody waits for the answer.
+        let _ = entry.session.complete(id, completion);
+    }
+}
+
+fn to_scsi(key: Key, session: Key, command: SessionCommand<Data>) -> Command {
+    let data_out = match command.data_out {
+        Some(Data(DataIn::Sgl(sgl))) => sgl,
+        Some(_) => unreachable!("the session's buffers come from the pool"),
+        None => Sgl::empty(),
+    };
+    Command {
+        task: key.to_u64(),
+        nexus: nexus_of(session),
+        cdb: SmallVec::from_slice(&command.cdb),
+        data_out,
+        expected_data_transfer_length: command.expected_data_transfer_length,
+        read: command.read,
+        write: command.write,
+    }
+}
+
+/// The status under which a task of several I/Os is counted.
+fn worse(so_far: IoStatus, now: IoStatus) -> IoStatus {
+    if so_far == IoStatus::Good { now } else { so_far }
+}

@@ -1,0 +1,231 @@
+//! Bytes from the streams to the sessions.
+//!
+//! One receive call fills first the rest of a payload, in place, and then the core's scratch buffer.
+//! While a large payload is on its way the scratch window is small, so that its bytes are not copied.
+
+use std::io::IoSliceMut;
+
+use iscsi_proto::session::{Blocked, Event, Host};
+use reactor::buffer::BufferPool;
+use reactor::net::StreamError;
+use reactor::time::Time;
+use scsi::DataIn;
+
+use crate::core::TargetCore;
+use crate::limits::{RECV_CALLS_PER_TURN, SCRATCH_BYTES};
+use crate::slots::{Key, Slots};
+use crate::state::{Data, Disk, Phase, Target};
+
+/// Scratch window while a payload is received in place: room for the headers that follow it.
+const SCRATCH_BESIDE_PAYLOAD_BYTES: usize = 4096;
+
+/// What one receive call gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Took {
+    Nothing,
+    /// Everything that was there.
+    All,
+    /// As much as there was room for; there may be more.
+    Part,
+}
+
+fn took(received: usize, room: usize) -> Took {
+    if received < room { Took::All } else { Took::Part }
+}
+
+/// What a session may ask while it parses.
+struct View<'a> {
+    target: Option<&'a Target>,
+    disks: &'a Slots<Disk>,
+    buffers: &'a BufferPool,
+}
+
+impl Host for View<'_> {
+    type Payload = Data;
+
+    fn data_out_length(&mut self, lun: u64, cdb: &[u8]) -> u64 {
+        let disk = self.target.and_then(|target| self.disks.get(target.disk(lun)?));
+        disk.map_or(0, |disk| disk.unit.data_out_length(cdb))
+    }
+
+    fn alloc(&mut self, length_bytes: usize) -> Option<Data> {
+        self.buffers.alloc(length_bytes).map(|sgl| Data(DataIn::Sgl(sgl)))
+    }
+}
+
+impl TargetCore {
+    /// A stream was named as ready: takes what it has, within the turn's bound.
+    /// True when it had anything.
+    pub(crate) fn receive(&mut self, key: Key, now: Time) -> bool {
+        let mut worked = false;
+        for _ in 0..RECV_CALLS_PER_TURN {
+            let Some(connection) = self.connections.get_mut(key) else { return worked };
+            if connection.paused {
+                return worked;
+            }
+            let took = match connection.phase {
+                Phase::Full { .. } => self.receive_session(key, now),
+                _ => self.receive_other(key, now),
+            };
+            worked |= took != Took::Nothing;
+            if self.connections.get(key).is_none() {
+                return worked;
+            }
+            if took != Took::Part {
+                self.group.note_drained(key.index(), true);
+                return worked;
+            }
+        }
+        self.group.note_drained(key.index(), false);
+        worked
+    }
+
+    fn receive_session(&mut self, key: Key, now: Time) -> Took {
+        let connection = self.connections.get_mut(key).expect("looked up by the caller");
+        let Phase::Full { session, index } = connection.phase else { return Took::Nothing };
+        let entry = self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
+        let scratch = &mut self.scratch;
+        let (received, payload_room, room) = match entry.session.payload_destination(index) {
+            Some(payload) => {
+                let payload_room = payload.len();
+                let room = payload_room + SCRATCH_BESIDE_PAYLOAD_BYTES;
+                let window = &mut scratch[..SCRATCH_BESIDE_PAYLOAD_BYTES];
+                let mut vectors = [IoSliceMut::new(payload), IoSliceMut::new(window)];
+                (connection.stream.try_recv(&mut vectors), payload_room, room)
+            }
+            None => {
+                let mut vectors = [IoSliceMut::new(&mut scratch[..SCRATCH_BYTES])];
+                (connection.stream.try_recv(&mut vectors), 0, SCRATCH_BYTES)
+            }
+        };
+        let received = match received {
+            Ok(0) | Err(StreamError::Broken(_)) => {
+                self.lose_connection(key);
+                return Took::All;
+            }
+            Err(StreamError::WouldBlock) => return Took::Nothing,
+            Ok(received) => received,
+        };
+        let in_place = received.min(payload_room);
+        if in_place > 0 {
+            entry.session.payload_received(index, now.as_ns(), in_place);
+        }
+        self.feed(key, now, received - in_place);
+        took(received, room)
+    }
+
+    /// Gives the first `length_bytes` of the scratch buffer to the connection's session.
+    fn feed(&mut self, key: Key, now: Time, length_bytes: usize) {
+        let connection = self.connections.get_mut(key).expect("a connection that received is there");
+        let Phase::Full { session, index } = connection.phase else { return };
+        let entry = self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
+        let target = entry.target.and_then(|target| self.targets.get(target));
+        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers };
+        let bytes = &self.scratch[..length_bytes];
+        if let Ok(consumed) = entry.session.handle_bytes(index, now.as_ns(), bytes, &mut view)
+            && consumed < length_bytes
+        {
+            connection.unread.extend_from_slice(&self.scratch[consumed..length_bytes]);
+        }
+        // An error ends the connection: the session says so once its last bytes were taken.
+        self.settle_input(key);
+        self.drain_events(session);
+        self.touch(key);
+    }
+
+    /// Pauses or resumes receiving as the session demands.
+    fn settle_input(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Phase::Full { session, index } = connection.phase else { return };
+        let Some(entry) = self.sessions.get(session) else { return };
+        let blocked = entry.session.blocked(index);
+        let paused = matches!(blocked, Some(Blocked::Memory | Blocked::Backlog)) || !connection.unread.is_empty();
+        if paused != connection.paused {
+            connection.paused = paused;
+            self.group.pause_recv(key.index(), paused);
+        }
+        if paused && !self.starved.contains(&key) {
+            self.starved.push(key);
+        }
+    }
+
+    /// Gives held-back bytes to the connections whose session takes input again.
+    pub(crate) fn resume_starved(&mut self, now: Time) {
+        if self.starved.is_empty() {
+            return;
+        }
+        let starved = std::mem::take(&mut self.starved);
+        for key in starved {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            let Phase::Full { session, index } = connection.phase else { continue };
+            let Some(entry) = self.sessions.get_mut(session) else { continue };
+            let target = entry.target.and_then(|target| self.targets.get(target));
+            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers };
+            entry.session.retry_blocked(&mut view);
+            match entry.session.blocked(index) {
+                Some(Blocked::Memory | Blocked::Backlog) => self.starved.push(key),
+                Some(Blocked::Closing) => connection.unread.clear(),
+                None => {
+                    let unread = std::mem::take(&mut connection.unread);
+                    let consumed = entry.session.handle_bytes(index, now.as_ns(), &unread, &mut view);
+                    if let Ok(consumed) = consumed {
+                        connection.unread.extend_from_slice(&unread[consumed..]);
+                    }
+                    self.settle_input(key);
+                }
+            }
+            self.drain_events(session);
+            self.touch_session(session);
+        }
+    }
+
+    /// Acts on everything a session says.
+    pub(crate) fn drain_events(&mut self, session: Key) {
+        while let Some(entry) = self.sessions.get_mut(session) {
+            let Some(event) = entry.session.poll_event() else { return };
+            match event {
+                Event::Command(command) => self.on_command(session, command),
+                Event::TaskAborted { task } => self.on_task_aborted(session, task),
+                Event::TaskManagement(request) => self.on_task_management(session, request),
+                Event::Text(query) => self.on_text(session, query),
+                Event::Logout(logout) => self.on_logout(session, logout),
+                Event::CloseConnection { connection, .. } => {
+                    if let Some(key) = self.connection_of(session, connection) {
+                        self.lose_connection(key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Receives for a connection that has not logged in, or is on its way out.
+    fn receive_other(&mut self, key: Key, now: Time) -> Took {
+        let connection = self.connections.get_mut(key).expect("looked up by the caller");
+        // Small steps: nobody has proved anything yet.
+        let window = &mut self.scratch[..8192];
+        let room = window.len();
+        match connection.stream.try_recv(&mut [IoSliceMut::new(window)]) {
+            Ok(0) | Err(StreamError::Broken(_)) => {
+                self.lose_connection(key);
+                Took::All
+            }
+            Err(StreamError::WouldBlock) => Took::Nothing,
+            Ok(received) => {
+                let bytes = self.scratch[..received].to_vec();
+                self.on_login_bytes(key, &bytes, now);
+                took(received, room)
+            }
+        }
+    }
+
+    /// Bytes that came behind the last login request, or with a moved connection.
+    pub(crate) fn feed_bytes(&mut self, key: Key, now: Time, bytes: &[u8]) {
+        for part in bytes.chunks(SCRATCH_BYTES) {
+            self.scratch[..part.len()].copy_from_slice(part);
+            if self.connections.get(key).is_none() {
+                return;
+            }
+            self.feed(key, now, part.len());
+        }
+    }
+}

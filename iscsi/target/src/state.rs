@@ -1,0 +1,262 @@
+//! What one core holds: connections, sessions, targets, disks and tasks, and how they point at each other.
+//!
+//! ```text
+//! Connection ──▶ SessionEntry ──▶ Target ──▶ Disk (logical unit + volume)
+//!                     ▲                         ▲
+//!                     └──────── Task ───────────┘      Barrier ◀── Task (when aborted)
+//! ```
+//! Everything points by [`Key`], so what goes away in the middle is found missing, never dangling.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use iscsi_proto::login::LoginConnection;
+use iscsi_proto::session::{ConnectionIndex, Payload, RequestId, Session, TaskId};
+use reactor::net::Stream;
+use reactor::stats::StatsSet;
+use reactor::time::Time;
+use scsi::{Command, DataIn, LogicalUnit, NexusId, Pending, Response};
+use smallvec::SmallVec;
+use volume::bdev::IoStatus;
+use volume::metadata::MetadataStore;
+use volume::op_stats::OpKind;
+use volume::volume::Volume;
+
+use crate::message::Answer;
+use crate::setup::TargetSetup;
+use crate::slots::Key;
+use crate::task_set::{Order, TaskSet};
+
+/// The data of a command, as a session moves it.
+#[derive(Debug, Default)]
+pub(crate) struct Data(pub DataIn);
+
+impl Payload for Data {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn chunk(&self, offset_bytes: usize) -> &[u8] {
+        self.0.chunk(offset_bytes)
+    }
+
+    fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8] {
+        self.0.chunk_mut(offset_bytes)
+    }
+}
+
+/// How far a connection has come.
+pub(crate) enum Phase {
+    /// Collects its first login request, to learn which core it belongs to.
+    Peek(Vec<u8>),
+    /// Logs in on the core of its target.
+    Login(Box<LoginConnection>),
+    /// Has logged in; the session that it replaces still ends its tasks.
+    Reinstating(Box<LoginConnection>),
+    /// Belongs to a session.
+    Full { session: Key, index: ConnectionIndex },
+    /// Sends its last bytes; what comes in is thrown away.
+    Closing,
+}
+
+/// One TCP connection.
+pub(crate) struct Connection {
+    pub stream: Box<dyn Stream>,
+    pub peer: SocketAddr,
+    /// The portal that the initiator reached.
+    pub local: SocketAddr,
+    pub phase: Phase,
+    /// To be sent before anything the session has: the rest of the login.
+    pub preamble: VecDeque<u8>,
+    /// Received, but not taken by the session yet (back-pressure).
+    pub unread: Vec<u8>,
+    /// It is in the list of connections with something to send.
+    pub dirty: bool,
+    /// The stream took less than there was; it will be named when there is room.
+    pub send_blocked: bool,
+    /// Receiving is paused.
+    pub paused: bool,
+    /// The connection is closed at this instant at the latest ([`Time::NEVER`] in full feature phase).
+    pub deadline: Time,
+}
+
+/// One session with what the target keeps about it.
+pub(crate) struct SessionEntry {
+    pub session: Session<Data>,
+    /// None for a discovery session.
+    pub target: Option<Key>,
+    pub initiator_name: String,
+    pub isid: [u8; 6],
+    pub tsih: u16,
+    /// Connections that were negotiated, at most.
+    pub max_connections: usize,
+    /// The connection in each slot of the session.
+    pub connections: [Option<Key>; 8],
+    /// The task behind each slot of the session's task table.
+    pub tasks: Vec<Option<Key>>,
+    /// Tasks that are not over, aborted ones included.
+    pub open_tasks: usize,
+    /// It has no connection any more and goes when its last task has ended.
+    pub ended: bool,
+    /// When the session's own timers are looked at next.
+    pub alarm: Time,
+}
+
+impl SessionEntry {
+    /// True when another connection may join.
+    pub fn has_room(&self) -> bool {
+        self.connections.iter().flatten().count() < self.max_connections
+    }
+
+
+    /// The task of a session's id, if it is in progress.
+    pub fn task(&self, id: TaskId) -> Option<Key> {
+        *self.tasks.get(id.slot())?
+    }
+
+    /// Remembers (or forgets) the task behind an id.
+    pub fn set_task(&mut self, id: TaskId, task: Option<Key>) {
+        let slot = id.slot();
+        if slot >= self.tasks.len() {
+            self.tasks.resize(slot + 1, None);
+        }
+        self.tasks[slot] = task;
+    }
+}
+
+/// The I_T nexus of a session: its slot is its number.
+pub(crate) fn nexus_of(session: Key) -> NexusId {
+    NexusId(session.index())
+}
+
+/// A target and its logical units.
+pub(crate) struct Target {
+    pub setup: TargetSetup,
+    /// Disk by LUN in wire form, sorted by LUN.
+    pub luns: Vec<(u64, Key)>,
+    /// The LUNs alone, for REPORT LUNS.
+    pub lun_numbers: Vec<u64>,
+    /// Relative target port identifier, unique on the node for as long as the target lives.
+    pub relative_target_port_id: u16,
+}
+
+impl Target {
+    /// The disk behind a LUN field. Peripheral and flat addressing name the same unit (SAM-5, 4.7).
+    pub fn disk(&self, lun: u64) -> Option<Key> {
+        let lun = canonical_lun(lun);
+        self.luns.binary_search_by_key(&lun, |(number, _)| *number).ok().map(|at| self.luns[at].1)
+    }
+
+    /// The LUN under which a disk is mapped.
+    pub fn lun_of(&self, disk: Key) -> Option<u64> {
+        self.luns.iter().find(|(_, key)| *key == disk).map(|(lun, _)| *lun)
+    }
+}
+
+/// LUN `number` as the big-endian number of its 8 bytes: peripheral addressing below 256.
+pub(crate) fn lun_to_wire(number: u16) -> u64 {
+    let field = if number < 256 { number } else { 0x4000 | number };
+    u64::from(field) << 48
+}
+
+/// The same unit by its usual address: flat addressing below 256 becomes peripheral.
+fn canonical_lun(lun: u64) -> u64 {
+    let field = (lun >> 48) as u16;
+    if field & 0xc000 == 0x4000 && field & 0x3fff < 256 && lun & 0xffff_ffff_ffff == 0 {
+        lun_to_wire(field & 0x3fff)
+    } else {
+        lun
+    }
+}
+
+/// A volume with its device server.
+pub(crate) struct Disk {
+    pub name: String,
+    pub unit: LogicalUnit,
+    pub volume: Volume,
+    pub metadata: Box<dyn MetadataStore>,
+    /// The task whose reservation change is being made durable.
+    pub persisting: Option<Key>,
+    pub tasks: TaskSet,
+    /// Tasks that found no memory, oldest first.
+    pub retry: VecDeque<Key>,
+    pub stats: Arc<StatsSet>,
+    /// The volume is to be closed when its last task is done.
+    pub closing: Option<Answer<Result<(), crate::TargetError>>>,
+    /// A flush of our own is in flight.
+    pub flushing: bool,
+}
+
+/// Where a task stands.
+pub(crate) enum TaskPhase {
+    /// On the stack of the function that drives it.
+    Running,
+    /// Held back by the task set.
+    Waiting(Command),
+    /// Found no memory before it had any effect.
+    Retry(Command),
+    /// Found no memory between two steps.
+    RetryPending(Pending),
+    /// An I/O of it is in the volume.
+    Io(Pending),
+    /// Its reservations are being made durable.
+    Persisting,
+    /// Its response waits until the tasks that it aborted have ended.
+    Held(Box<Response>),
+    /// Aborted; its last I/O is still in the volume.
+    Aborting,
+}
+
+/// One command in progress.
+pub(crate) struct Task {
+    pub session: Key,
+    pub id: TaskId,
+    pub connection: ConnectionIndex,
+    pub disk: Key,
+    pub order: Order,
+    pub phase: TaskPhase,
+    pub started: Time,
+    /// The operation that it is counted under and the bytes that it moves.
+    pub kind: OpKind,
+    pub bytes: u64,
+    pub status: IoStatus,
+    /// Nobody waits for its answer any more.
+    pub aborted: bool,
+    /// Who waits for its end.
+    pub barriers: SmallVec<[Key; 1]>,
+}
+
+/// What happens once the tasks that a barrier waits for have ended.
+pub(crate) enum Then {
+    /// Answer a task management function.
+    TaskManagement { session: Key, id: RequestId, reset: SmallVec<[Key; 1]>, close_session: bool },
+    /// Answer a logout.
+    Logout { session: Key, id: RequestId },
+    /// Send the response of a command that aborted others.
+    Respond { task: Key },
+    /// Let the new session in.
+    Reinstate { connection: Key },
+}
+
+/// Counts the tasks that must end before `then`.
+pub(crate) struct Barrier {
+    pub remaining: usize,
+    pub then: Then,
+    pub by: Option<NexusId>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flat_and_peripheral_addresses_name_the_same_unit() {
+        assert_eq!(lun_to_wire(1), 0x0001_0000_0000_0000);
+        assert_eq!(lun_to_wire(300), 0x412c_0000_0000_0000);
+        assert_eq!(canonical_lun(0x4001_0000_0000_0000), lun_to_wire(1));
+        assert_eq!(canonical_lun(0x4001_0000_0000_0001), 0x4001_0000_0000_0001);
+        assert_eq!(canonical_lun(lun_to_wire(300)), lun_to_wire(300));
+        assert_eq!(canonical_lun(0xc101_0000_0000_0000), 0xc101_0000_0000_0000);
+    }
+}

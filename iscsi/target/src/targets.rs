@@ -1,0 +1,116 @@
+//! Targets come, change and go while sessions use them.
+
+use std::collections::BTreeSet;
+
+use scsi::NexusName;
+
+use crate::core::TargetCore;
+use crate::error::TargetError;
+use crate::limits::{LUNS_PER_TARGET_MAX, VOLUMES_PER_CORE_MAX};
+use crate::setup::TargetSetup;
+use crate::slots::Key;
+use crate::state::{Target, lun_to_wire, nexus_of};
+
+impl TargetCore {
+    /// Creates a target or changes it. Sessions go on; those that may no longer log in are closed.
+    pub(crate) fn set_target(&mut self, setup: TargetSetup) -> Result<(), TargetError> {
+        if self.draining.is_some() {
+            return Err(TargetError::Draining);
+        }
+        if setup.luns.len() > LUNS_PER_TARGET_MAX {
+            return Err(TargetError::Full { what: "LUNs of one target", limit: LUNS_PER_TARGET_MAX });
+        }
+        let mut luns = Vec::with_capacity(setup.luns.len());
+        for (number, volume) in &setup.luns {
+            luns.push((lun_to_wire(*number), self.disk_named(volume)?));
+        }
+        luns.sort_unstable();
+        let lun_numbers = luns.iter().map(|(lun, _)| *lun).collect();
+        let Some(&key) = self.target_names.get(&setup.name) else {
+            let name = setup.name.clone();
+            let relative_target_port_id = self.next_port_id;
+            let target = Target { setup, luns, lun_numbers, relative_target_port_id };
+            let full = TargetError::Full { what: "targets", limit: VOLUMES_PER_CORE_MAX };
+            let key = self.targets.insert(target).map_err(|_| full)?;
+            self.next_port_id = self.next_port_id.checked_add(1).unwrap_or(1);
+            self.target_names.insert(name, key);
+            return Ok(());
+        };
+        let target = self.targets.get_mut(key).expect("named targets are there");
+        let before: BTreeSet<Key> = target.luns.iter().map(|(_, disk)| *disk).collect();
+        let after: BTreeSet<Key> = luns.iter().map(|(_, disk)| *disk).collect();
+        let changed = target.luns != luns;
+        self.move_nexuses(key, &before, &after, &setup);
+        let target = self.targets.get_mut(key).expect("named targets are there");
+        (target.setup, target.luns, target.lun_numbers) = (setup, luns, lun_numbers);
+        if changed {
+            self.tell_luns_changed(key);
+        }
+        self.close_disallowed(key);
+        Ok(())
+    }
+
+    /// Removes a target; its sessions end now, with their tasks.
+    pub(crate) fn remove_target(&mut self, name: &str) -> Result<(), TargetError> {
+        let missing = || TargetError::NoSuchTarget { name: name.into() };
+        let key = *self.target_names.get(name).ok_or_else(missing)?;
+        for session in self.sessions_of(key) {
+            self.kill_session(session);
+        }
+        self.targets.remove(key);
+        self.target_names.remove(name);
+        Ok(())
+    }
+
+    fn sessions_of(&self, target: Key) -> Vec<Key> {
+        let sessions = self.sessions.iter().filter(|(_, entry)| entry.target == Some(target));
+        sessions.map(|(key, _)| key).collect()
+    }
+
+    /// Sessions leave the disks that are no longer mapped, with their tasks there, and reach the new ones.
+    fn move_nexuses(&mut self, target: Key, before: &BTreeSet<Key>, after: &BTreeSet<Key>, setup: &TargetSetup) {
+        let port = self.targets.get(target).map_or(1, |target| target.relative_target_port_id);
+        for session in self.sessions_of(target) {
+            let nexus = nexus_of(session);
+            for disk_key in before.difference(after) {
+                let gone: Vec<Key> = self
+                    .tasks
+                    .iter()
+                    .filter(|(_, task)| task.session == session && task.disk == *disk_key)
+                    .map(|(key, _)| key)
+                    .collect();
+                for task in gone {
+                    self.abort_task(task, None);
+                }
+                if let Some(disk) = self.disks.get_mut(*disk_key) {
+                    disk.unit.detach(nexus);
+                }
+            }
+            let entry = self.sessions.get(session).expect("listed just now");
+            if entry.ended {
+                continue;
+            }
+            let name = NexusName {
+                initiator_name: entry.initiator_name.clone(),
+                isid: entry.isid,
+                target_name: setup.name.clone(),
+                portal_group_tag: setup.portal_group_tag,
+                relative_target_port_id: port,
+            };
+            for disk in after.difference(before) {
+                let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
+                assert!(disk.unit.attach(nexus, name.clone()), "sessions are fewer than nexuses");
+            }
+        }
+    }
+
+    fn close_disallowed(&mut self, key: Key) {
+        for session in self.sessions_of(key) {
+            let target = self.targets.get(key).expect("the target was set just now");
+            let entry = self.sessions.get(session).expect("listed just now");
+            if !target.setup.allows(&entry.initiator_name) {
+                self.close_session(session);
+            }
+        }
+    }
+}

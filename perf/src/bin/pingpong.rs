@@ -1,0 +1,72 @@
+//! The raw limit: `pingpong serve ADDRESS` on one core, `pingpong run ADDRESS REQUEST RESPONSE DEPTH SECONDS` on the other. One JSON line.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program: its output is its purpose"
+)]
+
+use std::net::{TcpListener, TcpStream};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use perf::exchange::{self, Outcome, Shape};
+
+const USAGE: &str =
+    "usage: pingpong serve ADDRESS | pingpong run ADDRESS REQUEST_BYTES RESPONSE_BYTES DEPTH SECONDS";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let result = match words.as_slice() {
+        ["serve", address] => serve(address),
+        ["run", address, request, response, depth, seconds] => {
+            client(address, request, response, depth, seconds)
+        }
+        _ => Err(USAGE.into()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("pingpong: {e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Finished = Result<(), Box<dyn std::error::Error>>;
+
+fn serve(address: &str) -> Finished {
+    let listener = TcpListener::bind(address)?;
+    loop {
+        let (stream, _) = listener.accept()?;
+        if let Err(e) = exchange::serve(stream) {
+            eprintln!("pingpong: a client left: {e}");
+        }
+    }
+}
+
+fn client(address: &str, request: &str, response: &str, depth: &str, seconds: &str) -> Finished {
+    let shape = Shape::checked(request.parse()?, response.parse()?, depth.parse()?)?;
+    let measured = Duration::try_from_secs_f64(seconds.parse()?)?;
+    let outcome = exchange::run(TcpStream::connect(address)?, shape, Duration::from_millis(300), measured)?;
+    println!("{}", line(shape, &outcome));
+    Ok(())
+}
+
+fn line(shape: Shape, outcome: &Outcome) -> String {
+    let mut out = format!(
+        "{{\"request_bytes\":{},\"response_bytes\":{},\"depth\":{},\"iops\":{:.1}",
+        shape.request_bytes,
+        shape.response_bytes,
+        shape.depth,
+        outcome.rate()
+    );
+    for (name, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p999_us", 0.999)] {
+        if let Some(us) = outcome.round_trip_us(quantile) {
+            out.push_str(&format!(",\"{name}\":{us:.2}"));
+        }
+    }
+    out.push('}');
+    out
+}

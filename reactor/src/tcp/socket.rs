@@ -1,0 +1,64 @@
+//! Making and tuning sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::OnceLock;
+
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+};
+
+use crate::limits::{LISTEN_BACKLOG, SOCKET_BUFFER_BYTES};
+
+/// The kernel's ceilings for buffers that an unprivileged process sets: receive and send, in bytes.
+fn buffer_ceilings() -> (usize, usize) {
+    static CEILINGS: OnceLock<(usize, usize)> = OnceLock::new();
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    *CEILINGS.get_or_init(|| (read("rmem_max"), read("wmem_max")))
+}
+
+/// Asks for large buffers. A size that the system would cut is not set at all: a fixed small
+/// buffer is worse than the kernel's own tuning, which a fixed size switches off.
+pub(super) fn enlarge_buffers(fd: &OwnedFd) {
+    let (recv_max, send_max) = buffer_ceilings();
+    if setsockopt(fd, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() && recv_max >= SOCKET_BUFFER_BYTES {
+        let _ = setsockopt(fd, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
+    }
+    if setsockopt(fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() && send_max >= SOCKET_BUFFER_BYTES {
+        let _ = setsockopt(fd, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
+    }
+}
+
+/// A nonblocking listening socket. Accepted connections inherit its buffers.
+pub(super) fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(family, SockType::Stream, flags, None)?;
+    // A restart must not wait for connections of the previous run to be forgotten.
+    setsockopt(&fd, sockopt::ReuseAddr, &true)?;
+    if address.is_ipv6() {
+        // The IPv4 wildcard is its own portal.
+        setsockopt(&fd, sockopt::Ipv6V6Only, &true)?;
+    }
+    enlarge_buffers(&fd);
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&fd, Backlog::new(LISTEN_BACKLOG).unwrap_or(Backlog::MAXCONN))?;
+    Ok(fd)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let first = listening("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+        let first = std::net::TcpListener::from(first);
+        let error = listening(first.local_addr().expect("bound")).expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

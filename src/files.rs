@@ -1,0 +1,142 @@
+//! The blocking work on data files and devices: create, open, delete, and the setup that goes to a core.
+
+use std::path::{Path, PathBuf};
+
+use control::bridge::{ObjectKind, PlaneError};
+use control::model::{Backing, VolumeSpec};
+use iscsi_target::setup::VolumeSetup;
+use volume::block_device;
+use volume::file::FileChannel;
+use volume::file_open::{self, FileOptions, OpenedFile};
+use volume::geometry::Geometry;
+use volume::memory::MemoryDevice;
+use volume::metadata::{self, MemoryStore, OpenedMetadata, SlotStore};
+use volume::open_error::OpenError;
+
+/// A volume ready for its core, with what an operator should know of it.
+pub(crate) struct Prepared {
+    pub setup: VolumeSetup,
+    pub notes: Vec<String>,
+}
+
+/// Opens what is there, or makes it when `create` says so.
+pub(crate) fn prepare(spec: &VolumeSpec, path: Option<&Path>, create: bool) -> Result<Prepared, PlaneError> {
+    match &spec.backing {
+        Backing::Memory => prepare_memory(spec),
+        Backing::File => {
+            let path = path.ok_or_else(|| unsupported("path", "a file volume needs a path"))?;
+            let opened = open_file(spec, path, create)?;
+            let state = file_open::state_path(path);
+            let metadata = metadata::open(&state).map_err(|error| back_end(&state, &error))?;
+            Ok(prepare_opened(spec, opened, metadata))
+        }
+        Backing::Device { path, confirm_serial } => {
+            let opened = open_device(spec, path, confirm_serial.clone(), create)?;
+            let metadata = block_device::open_metadata(&opened).map_err(|error| back_end(path, &error))?;
+            Ok(prepare_opened(spec, opened, metadata))
+        }
+    }
+}
+
+/// Destroys the data of a volume that is no longer served. A device keeps its blocks: it was lent, not made.
+pub(crate) fn destroy(spec: &VolumeSpec, path: Option<&Path>) -> Result<(), PlaneError> {
+    match (&spec.backing, path) {
+        (Backing::File, Some(path)) => file_open::delete(path).map_err(|error| open_failed(spec, path, &error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes the file of a volume larger.
+pub(crate) fn grow(spec: &VolumeSpec, path: Option<&Path>, size_bytes: u64) -> Result<(), PlaneError> {
+    match (&spec.backing, path) {
+        (Backing::File, Some(path)) => {
+            file_open::grow(path, size_bytes).map(drop).map_err(|error| open_failed(spec, path, &error))
+        }
+        (Backing::Memory, _) => Ok(()),
+        _ => Err(unsupported("backing", "a device volume has the size of its device; it does not grow")),
+    }
+}
+
+fn geometry(spec: &VolumeSpec) -> Result<Geometry, PlaneError> {
+    Geometry::new(spec.uuid, spec.block_size, spec.size_bytes)
+        .map_err(|error| unsupported("size_bytes", &error.to_string()))
+}
+
+fn serial(spec: &VolumeSpec) -> String {
+    spec.uuid.simple().to_string()
+}
+
+fn prepare_memory(spec: &VolumeSpec) -> Result<Prepared, PlaneError> {
+    let geometry = geometry(spec)?;
+    let setup = VolumeSetup {
+        name: spec.name.to_string(),
+        serial: serial(spec),
+        channel: Box::new(move |_| Ok(Box::new(MemoryDevice::new(geometry)))),
+        metadata: Box::new(|_| Ok(Box::new(MemoryStore::default()))),
+        reservations: Vec::new(),
+    };
+    let note = "kept in memory: empty again after every start of the node".to_owned();
+    Ok(Prepared { setup, notes: vec![note] })
+}
+
+fn prepare_opened(spec: &VolumeSpec, opened: OpenedFile, metadata: OpenedMetadata) -> Prepared {
+    let notes = vec![opened.mode.to_string()];
+    let reservations = metadata.loaded.blob.clone().unwrap_or_default();
+    let setup = VolumeSetup {
+        name: spec.name.to_string(),
+        serial: serial(spec),
+        channel: Box::new(move |core| Ok(Box::new(FileChannel::new(opened, &*core.files, &core.buffers)?))),
+        metadata: Box::new(move |core| Ok(Box::new(SlotStore::new(metadata, &*core.files, &core.buffers)?))),
+        reservations,
+    };
+    Prepared { setup, notes }
+}
+
+fn open_file(spec: &VolumeSpec, path: &Path, create: bool) -> Result<OpenedFile, PlaneError> {
+    let options = FileOptions { expected: Some(spec.uuid), ..FileOptions::default() };
+    if create && !path.exists() {
+        let created = file_open::create(path, geometry(spec)?, options);
+        return created.map_err(|error| open_failed(spec, path, &error));
+    }
+    let opened = file_open::open(path, options);
+    opened.map_err(|error| match error {
+        // Something is there that is not this volume: never overwritten.
+        error if create => PlaneError::AlreadyExists {
+            kind: ObjectKind::Volume,
+            name: spec.name.to_string(),
+            found: error.to_string(),
+        },
+        error => open_failed(spec, path, &error),
+    })
+}
+
+fn open_device(
+    spec: &VolumeSpec,
+    path: &Path,
+    confirm: Option<String>,
+    create: bool,
+) -> Result<OpenedFile, PlaneError> {
+    let options = FileOptions { expected: Some(spec.uuid), ..FileOptions::default() };
+    let opened = block_device::open(path, options);
+    match opened {
+        Ok(opened) => Ok(opened),
+        Err(error) if !create => Err(open_failed(spec, path, &error)),
+        Err(_) => {
+            let format = block_device::FormatOptions { confirm_destroy: confirm, buffered: false };
+            let formatted = block_device::format(path, spec.uuid, spec.block_size, &format);
+            formatted.map_err(|error| open_failed(spec, path, &error))
+        }
+    }
+}
+
+fn open_failed(_: &VolumeSpec, path: &Path, error: &OpenError) -> PlaneError {
+    back_end(path, error)
+}
+
+fn back_end(path: &Path, error: &dyn std::error::Error) -> PlaneError {
+    PlaneError::BackEnd { path: PathBuf::from(path), reason: error.to_string() }
+}
+
+fn unsupported(field: &'static str, reason: &str) -> PlaneError {
+    PlaneError::Unsupported { field, reason: reason.to_owned() }
+}

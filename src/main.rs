@@ -1,0 +1,20 @@
+//! Vega, a storage engine: one binary, several roles.
+//!
+//! This crate is the composition root. `main` gives the command line to `control`; [`wiring`] starts the cores and
+//! is the only place that names concrete back ends; [`plane`] carries control's requests to the cores; [`files`] is
+//! the blocking work on data files, on a thread of its own; [`placement`] says which core owns what.
+//! It is not: logic of storage, protocol or control. Reading order: `wiring`, `plane`, `placement`, `files`.
+
+#![forbid(unsafe_code)]
+
+mod files;
+mod placement;
+mod plane;
+mod volumes;
+mod wiring;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    control::cli::run(wiring::start_node)
+}

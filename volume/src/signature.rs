@@ -1,0 +1,194 @@
+//! Whose data a block device holds: the marks that filesystems, partition tables and volume
+//! managers leave at fixed places. Blocking: control reads the pieces before it formats a device.
+
+use std::fmt;
+
+/// What was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub what: &'static str,
+    /// Where its mark lies, in bytes from the start of the device.
+    pub offset_bytes: u64,
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (its mark is at byte {})", self.what, self.offset_bytes)
+    }
+}
+
+/// How far from either end the marks lie.
+pub const HEAD_BYTES: u64 = 1024 * 1024;
+/// See [`HEAD_BYTES`].
+pub const TAIL_BYTES: u64 = 1024 * 1024;
+
+#[derive(Clone, Copy)]
+enum At {
+    Start(u64),
+    End(u64),
+}
+
+/// Name, place, mark. Each from the format's own published description.
+const MARKS: &[(&str, At, &[u8])] = &[
+    ("an ext2, ext3 or ext4 filesystem", At::Start(1080), &[0x53, 0xEF]),
+    ("an XFS filesystem", At::Start(0), b"XFSB"),
+    ("a btrfs filesystem", At::Start(65536 + 64), b"_BHRfS_M"),
+    ("a bcachefs filesystem", At::Start(4096 + 24), &BCACHEFS),
+    ("a bcache device", At::Start(4096 + 24), &BCACHE),
+    ("an f2fs filesystem", At::Start(1024), &[0x10, 0x20, 0xF5, 0xF2]),
+    ("an NTFS filesystem", At::Start(3), b"NTFS    "),
+    ("an exFAT filesystem", At::Start(3), b"EXFAT   "),
+    ("a FAT32 filesystem", At::Start(82), b"FAT32   "),
+    ("a FAT16 filesystem", At::Start(54), b"FAT16   "),
+    ("a squashfs image", At::Start(0), b"hsqs"),
+    ("an erofs image", At::Start(1024), &[0xE2, 0xE1, 0xF5, 0xE0]),
+    ("an ISO 9660 image", At::Start(32769), b"CD001"),
+    ("a LUKS volume", At::Start(0), b"LUKS\xBA\xBE"),
+    ("a LUKS volume", At::Start(16384), b"SKUL\xBA\xBE"),
+    ("an LVM physical volume", At::Start(0), b"LABELONE"),
+    ("an LVM physical volume", At::Start(512), b"LABELONE"),
+    ("an LVM physical volume", At::Start(1024), b"LABELONE"),
+    ("an LVM physical volume", At::Start(1536), b"LABELONE"),
+    ("a member of a Linux RAID", At::Start(0), &MDRAID),
+    ("a member of a Linux RAID", At::Start(4096), &MDRAID),
+    ("a swap area", At::Start(4086), b"SWAPSPACE2"),
+    ("a swap area", At::Start(4086), b"SWAP-SPACE"),
+    ("a swap area", At::Start(16374), b"SWAPSPACE2"),
+    ("a swap area", At::Start(65526), b"SWAPSPACE2"),
+    ("a Ceph OSD", At::Start(0), b"bluestore block device"),
+    ("a DRBD device", At::End(4096 - 60), &[0x83, 0x74, 0x02, 0x6B]),
+    ("a GUID partition table", At::Start(512), b"EFI PART"),
+    ("a GUID partition table", At::Start(4096), b"EFI PART"),
+    ("the backup of a GUID partition table", At::End(512), b"EFI PART"),
+    ("the backup of a GUID partition table", At::End(4096), b"EFI PART"),
+    ("a Vega volume", At::End(1024 * 1024), b"VEGAvol1"),
+];
+const MDRAID: [u8; 4] = 0xA92B_4EFC_u32.to_le_bytes();
+const BCACHE: [u8; 16] =
+    [0xC6, 0x85, 0x73, 0xF6, 0x4E, 0x1A, 0x45, 0xCA, 0x82, 0x65, 0xF5, 0x7F, 0x48, 0xBA, 0x6D, 0x81];
+const BCACHEFS: [u8; 16] =
+    [0xC6, 0x85, 0x73, 0xF6, 0x66, 0xCE, 0x90, 0xA9, 0xD9, 0x6A, 0x60, 0xCF, 0x80, 0x3D, 0xF7, 0xEF];
+
+/// ZFS writes 128 uberblocks of at least 1 KiB in each label, in the writer's byte order.
+const ZFS_UBERBLOCKS_START: usize = 128 * 1024;
+const ZFS_UBERBLOCK_BYTES: usize = 1024;
+const ZFS_LABEL_BYTES: usize = 256 * 1024;
+const ZFS_MAGIC: u64 = 0x00BA_B10C;
+
+/// The first thing recognised on a device of `length_bytes` whose first [`HEAD_BYTES`] are `head`
+/// and whose last [`TAIL_BYTES`] are `tail` (both shorter on a shorter device).
+pub fn recognise(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
+    marked(head, tail, length_bytes)
+        .or_else(|| old_linux_raid(tail, length_bytes))
+        .or_else(|| zfs(head, tail, length_bytes))
+        .or_else(|| master_boot_record(head))
+}
+
+fn marked(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
+    MARKS.iter().find_map(|&(what, at, mark)| {
+        let (bytes, offset_bytes) = match at {
+            At::Start(offset) => (head.get(usize::try_from(offset).ok()?..)?, offset),
+            At::End(offset) => {
+                let start = (tail.len() as u64).checked_sub(offset)?;
+                (tail.get(usize::try_from(start).ok()?..)?, length_bytes.checked_sub(offset)?)
+            }
+        };
+        bytes.starts_with(mark).then_some(Found { what, offset_bytes })
+    })
+}
+
+/// Metadata 0.90 lies in the last whole 64 KiB but one, metadata 1.0 8 KiB before the end, rounded
+/// down to 4 KiB.
+fn old_linux_raid(tail: &[u8], length_bytes: u64) -> Option<Found> {
+    let places = [(length_bytes & !0xFFFF).checked_sub(0x1_0000), length_bytes.checked_sub(8192).map(|at| at & !4095)];
+    places.into_iter().flatten().find_map(|offset_bytes| {
+        let from_end = usize::try_from(length_bytes - offset_bytes).ok()?;
+        let start = tail.len().checked_sub(from_end)?;
+        tail[start..].starts_with(&MDRAID).then_some(Found { what: "a member of a Linux RAID", offset_bytes })
+    })
+}
+
+fn zfs(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
+    let labels_end = length_bytes / ZFS_LABEL_BYTES as u64 * ZFS_LABEL_BYTES as u64;
+    let last = labels_end.checked_sub(2 * ZFS_LABEL_BYTES as u64)?;
+    let tail_start = length_bytes.checked_sub(tail.len() as u64)?;
+    let last_in_tail = last.checked_sub(tail_start).and_then(|at| usize::try_from(at).ok());
+    let labels = [
+        (head.get(..ZFS_LABEL_BYTES), 0),
+        (last_in_tail.and_then(|at| tail.get(at..at + ZFS_LABEL_BYTES)), last),
+    ];
+    labels.into_iter().find_map(|(label, label_offset)| {
+        let ring = label?.get(ZFS_UBERBLOCKS_START..)?;
+        let magic_of = |block: &[u8]| block.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
+        let is_magic = |magic: u64| magic == ZFS_MAGIC || magic.swap_bytes() == ZFS_MAGIC;
+        let index = ring.chunks(ZFS_UBERBLOCK_BYTES).position(|block| magic_of(block).is_some_and(is_magic))?;
+        let offset_bytes = label_offset + (ZFS_UBERBLOCKS_START + index * ZFS_UBERBLOCK_BYTES) as u64;
+        Some(Found { what: "a member of a ZFS pool", offset_bytes })
+    })
+}
+
+/// The boot signature with at least one partition, or with boot code, in front of it.
+fn master_boot_record(head: &[u8]) -> Option<Found> {
+    let sector = head.get(..512)?;
+    let signed = sector[510..] == [0x55, 0xAA];
+    signed.then_some(Found { what: "a master boot record", offset_bytes: 510 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LENGTH: u64 = 8 * 1024 * 1024;
+
+    fn blank() -> (Vec<u8>, Vec<u8>) {
+        (vec![0; HEAD_BYTES as usize], vec![0; TAIL_BYTES as usize])
+    }
+
+    #[test]
+    fn a_blank_device_holds_nothing() {
+        let (head, tail) = blank();
+        assert_eq!(recognise(&head, &tail, LENGTH), None);
+        assert_eq!(recognise(&[], &[], 0), None);
+    }
+
+    #[test]
+    fn each_mark_is_found_where_it_lies() {
+        for &(what, at, mark) in MARKS {
+            let (mut head, mut tail) = blank();
+            let expected = match at {
+                At::Start(offset) => {
+                    head[offset as usize..][..mark.len()].copy_from_slice(mark);
+                    offset
+                }
+                At::End(offset) => {
+                    let start = tail.len() - offset as usize;
+                    tail[start..][..mark.len()].copy_from_slice(mark);
+                    LENGTH - offset
+                }
+            };
+            assert_eq!(recognise(&head, &tail, LENGTH), Some(Found { what, offset_bytes: expected }), "{what}");
+        }
+    }
+
+    #[test]
+    fn linux_raid_at_the_end_zfs_and_boot_records_are_found() {
+        let (head, mut tail) = blank();
+        let at = tail.len() - 0x1_0000;
+        tail[at..at + 4].copy_from_slice(&MDRAID);
+        assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.offset_bytes), Some(LENGTH - 0x1_0000));
+
+        let (mut head, tail) = blank();
+        head[ZFS_UBERBLOCKS_START + 5 * 1024..][..8].copy_from_slice(&ZFS_MAGIC.to_be_bytes());
+        assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.what), Some("a member of a ZFS pool"));
+
+        let (head, mut tail) = blank();
+        let at = tail.len() - 2 * ZFS_LABEL_BYTES + ZFS_UBERBLOCKS_START;
+        tail[at..at + 8].copy_from_slice(&ZFS_MAGIC.to_le_bytes());
+        assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.what), Some("a member of a ZFS pool"));
+
+        let (mut head, tail) = blank();
+        head[510..512].copy_from_slice(&[0x55, 0xAA]);
+        assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.what), Some("a master boot record"));
+    }
+}
