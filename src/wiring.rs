@@ -51,19 +51,7 @@ pub(crate) struct CoreHandle {
 impl CoreHandle {
     /// What control shows of it.
     pub fn report(&self, index: usize, sessions: u64) -> CoreReport {
-        let stats = self.thread.stats();
-        let memory = stats.memory();
-        let total = stats.buffer_total_bytes.get();
-        CoreReport {
-            core: index as u32,
-            cpu: self.processor,
-            memory: memory.map_or_else(String::new, |report| report.to_string()),
-            buffer_bytes: total,
-            buffer_in_use_bytes: total.saturating_sub(stats.buffer_available_bytes.get()),
-            sessions,
-            connections: stats.streams.get(),
-            stats,
-        }
+        CoreReport { core: index as u32, cpu: self.processor, sessions, stats: self.thread.stats() }
     }
 }
 

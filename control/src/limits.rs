@@ -51,6 +51,8 @@ pub const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 pub const API_CONNECTIONS_MAX: usize = 256;
 /// Largest request body.
 pub const API_BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest answer that a client of ours reads.
+pub const ANSWER_BYTES_MAX: usize = 256 << 20;
 /// A client gets this long for one request's headers.
 pub const API_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A request as a whole; the file deadline must fit in it.

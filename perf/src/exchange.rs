@@ -90,8 +90,15 @@ impl Counter {
     }
 }
 
-/// Answers one client until it closes.
-pub fn serve(mut stream: TcpStream) -> Result<()> {
+/// Answers one client until it closes; a client may close with messages under way.
+pub fn serve(stream: TcpStream) -> Result<()> {
+    match answer_until_closed(stream) {
+        Err(e) if spin::is_closed(&e) => Ok(()),
+        other => other,
+    }
+}
+
+fn answer_until_closed(mut stream: TcpStream) -> Result<()> {
     spin::prepare(&stream)?;
     let mut hello = [0; HELLO_BYTES];
     spin::read_exact(&mut stream, &mut hello)?;
@@ -100,15 +107,12 @@ pub fn serve(mut stream: TcpStream) -> Result<()> {
     let responses = vec![0; shape.response_bytes as usize * shape.depth as usize];
     let mut requests = Counter::new(shape.request_bytes);
     loop {
-        match spin::try_read(&mut stream, &mut into) {
-            Ok(Some(n)) => {
-                let owed = requests.take(n).min(shape.depth as usize);
-                spin::write_all(&mut stream, &responses[..owed * shape.response_bytes as usize])?;
-            }
-            Ok(None) => std::hint::spin_loop(),
-            Err(e) if e.kind() == ErrorKind::UnexpectedEof => return Ok(()),
-            Err(e) => return Err(e),
-        }
+        let Some(received) = spin::try_read(&mut stream, &mut into)? else {
+            std::hint::spin_loop();
+            continue;
+        };
+        let owed = requests.take(received).min(shape.depth as usize);
+        spin::write_all(&mut stream, &responses[..owed * shape.response_bytes as usize])?;
     }
 }
 

@@ -9,4 +9,7 @@
 
 pub mod canned;
 pub mod exchange;
+pub mod initiator;
+pub mod load;
+pub mod outbox;
 pub mod spin;

@@ -52,6 +52,11 @@ pub fn read_exact(stream: &mut TcpStream, into: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// True for the errors that a peer causes by going away.
+pub fn is_closed(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
 fn would_block(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -1,6 +1,7 @@
 //! An echo server on one core and a blocking or spinning client: what the loop itself costs.
 //!
-//! `echo [round-trips|idle|rate] [core] [client-core]` prints round-trip percentiles, or the share of a core
+//! `echo [round-trips|depth|rate|idle] [core] [client-core]` prints round-trip percentiles; requests per second
+//! with 32 outstanding that are answered by 4 KiB each; round trips to a core that sleeps; or the share of a core
 //! that one connected but idle stream costs.
 
 #![allow(clippy::print_stdout, reason = "a tool prints its result")]
@@ -19,6 +20,8 @@ use reactor::time::Time;
 
 const REQUEST_BYTES: usize = 72;
 const ANSWER_BYTES: usize = 24;
+const LARGE_ANSWER_BYTES: usize = 4120;
+const DEPTH: usize = 32;
 
 struct Echo {
     listener: Box<dyn Listener>,
@@ -26,6 +29,7 @@ struct Echo {
     streams: Vec<Box<dyn Stream>>,
     ready: Vec<Ready>,
     buffer: Vec<u8>,
+    answer_bytes: usize,
 }
 
 impl Poller for Echo {
@@ -48,7 +52,7 @@ impl Poller for Echo {
                 && count > 0
             {
                 self.group.note_drained(ready.token, count < self.buffer.len());
-                let answer = count / REQUEST_BYTES * ANSWER_BYTES;
+                let answer = (count / REQUEST_BYTES * self.answer_bytes).min(self.buffer.len());
                 let _ = stream.try_send(&[IoSlice::new(&self.buffer[..answer])]);
                 progress = Progress::Busy;
             }
@@ -57,7 +61,11 @@ impl Poller for Echo {
     }
 }
 
-fn start(core: Option<CoreId>, idle: IdlePolicy) -> (reactor::core::CoreThread, SocketAddr) {
+fn start(
+    core: Option<CoreId>,
+    idle: IdlePolicy,
+    answer_bytes: usize,
+) -> (reactor::core::CoreThread, SocketAddr) {
     let (sender, receiver) = mpsc::channel();
     let config = CoreConfig { core, idle, ..CoreConfig::new("echo") };
     let setup = move |core: &Core| {
@@ -68,7 +76,8 @@ fn start(core: Option<CoreId>, idle: IdlePolicy) -> (reactor::core::CoreThread, 
             group: core.network.group(),
             streams: Vec::new(),
             ready: Vec::new(),
-            buffer: vec![0; 1 << 16],
+            buffer: vec![0; DEPTH * LARGE_ANSWER_BYTES],
+            answer_bytes,
         };
         vec![Box::new(echo) as Box<dyn Poller>]
     };
@@ -88,12 +97,34 @@ fn round_trip(stream: &mut TcpStream) {
     }
 }
 
+/// Keeps `DEPTH` requests outstanding; requests per second.
+fn at_depth(stream: &mut TcpStream) -> f64 {
+    const REQUESTS: usize = 1_000_000;
+    let (mut sent, mut got) = (0, 0);
+    let request = [1; REQUEST_BYTES * DEPTH];
+    let mut answers = vec![0; DEPTH * LARGE_ANSWER_BYTES];
+    let started = Instant::now();
+    while got < REQUESTS * LARGE_ANSWER_BYTES {
+        let room = (got / LARGE_ANSWER_BYTES + DEPTH).min(REQUESTS) - sent;
+        if room > 0 {
+            stream.write_all(&request[..room * REQUEST_BYTES]).expect("connected, and its buffer is large");
+            sent += room;
+        }
+        match stream.read(&mut answers) {
+            Ok(count) => got += count,
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    REQUESTS as f64 / started.elapsed().as_secs_f64()
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let number = |at: usize| arguments.get(at).and_then(|text| text.parse().ok());
     let mode = arguments.get(1).map_or("round-trips", String::as_str);
+    let answer_bytes = if mode == "depth" { LARGE_ANSWER_BYTES } else { ANSWER_BYTES };
     let policy = if mode == "round-trips" { IdlePolicy::Poll } else { IdlePolicy::default() };
-    let (thread, address) = start(number(2).map(CoreId), policy);
+    let (thread, address) = start(number(2).map(CoreId), policy, answer_bytes);
     if let Some(id) = number(3) {
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
@@ -110,6 +141,8 @@ fn main() {
         let asleep = stats.asleep_ns.get() - before.1;
         let awake = elapsed.saturating_sub(asleep) as f64 / elapsed as f64;
         println!("idle: awake {:.4} %, {} sleeps in 10 s", awake * 100.0, stats.sleeps.get() - before.2);
+    } else if mode == "depth" {
+        println!("{:.0} requests per second at depth {DEPTH}", at_depth(&mut stream));
     } else {
         let latency = Histogram::default();
         let count = if mode == "rate" { 2_000 } else { 200_000 };

@@ -237,12 +237,7 @@ struct Running {
 }
 
 impl Running {
-    fn new(
-        config: &CoreConfig,
-        parts: Parts,
-        pollers: Vec<Box<dyn Poller>>,
-        stop: Arc<AtomicBool>,
-    ) -> Self {
+    fn new(config: &CoreConfig, parts: Parts, pollers: Vec<Box<dyn Poller>>, stop: Arc<AtomicBool>) -> Self {
         let stall = Duration::from_micros(config.stall_us);
         let (clock, stats) = (Rc::clone(&parts.core.clock), Arc::clone(&parts.core.stats));
         let reactor = Reactor::new(pollers, clock, stats, stall);

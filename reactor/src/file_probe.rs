@@ -76,9 +76,8 @@ pub fn block_sizes(fd: BorrowedFd<'_>) -> io::Result<BlockSizes> {
 /// The extended attribute `name` of `fd`, if it is there and fits `value`: its length.
 pub fn attribute(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> io::Result<Option<usize>> {
     // SAFETY: the name is NUL-terminated, and the call stores at most `value.len()` bytes there.
-    let length = unsafe {
-        libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len())
-    };
+    let length =
+        unsafe { libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
     match usize::try_from(length) {
         Ok(length) => Ok(Some(length)),
         Err(_) => match io::Error::last_os_error() {
@@ -91,9 +90,7 @@ pub fn attribute(fd: BorrowedFd<'_>, name: &CStr, value: &mut [u8]) -> io::Resul
 /// Sets the extended attribute `name` of `fd`.
 pub fn set_attribute(fd: BorrowedFd<'_>, name: &CStr, value: &[u8]) -> io::Result<()> {
     // SAFETY: the name is NUL-terminated, and the call reads `value.len()` bytes from `value`.
-    let rc = unsafe {
-        libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-    };
+    let rc = unsafe { libc::fsetxattr(fd.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

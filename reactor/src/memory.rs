@@ -208,8 +208,7 @@ mod tests {
     #[test]
     fn a_region_is_aligned_and_large_enough() {
         for bytes in [1, 4096, 4097, 3 << 20] {
-            for region in
-                [MemoryRegion::heap(bytes), MemoryRegion::new(bytes).expect("a few MiB are there")]
+            for region in [MemoryRegion::heap(bytes), MemoryRegion::new(bytes).expect("a few MiB are there")]
             {
                 assert!(region.len() >= bytes);
                 assert_eq!(region.base().as_ptr() as usize % BUFFER_ALIGN_BYTES, 0);

@@ -176,9 +176,9 @@ mod tests {
     #[test]
     fn every_core_reaches_every_core_itself_included() {
         let mut mesh = Mesh::<(usize, usize)>::new(3, 4);
-        for from in 0..3 {
+        for (from, endpoint) in mesh.iter_mut().enumerate() {
             for to in 0..3 {
-                mesh[from].send(to, (from, to)).expect("there is room");
+                endpoint.send(to, (from, to)).expect("there is room");
             }
         }
         for (core, endpoint) in mesh.iter_mut().enumerate() {

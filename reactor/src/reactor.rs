@@ -138,7 +138,8 @@ mod tests {
         let turns: Vec<_> = (0..4).map(|_| reactor.poll_once(Time::ZERO)).collect();
         assert_eq!(turns, [Progress::Busy, Progress::Busy, Progress::Idle, Progress::Idle]);
         assert_eq!(stats.turns.get(), 4);
-        let per_poller = |at: usize| (stats.pollers()[at].busy_turns.get(), stats.pollers()[at].idle_turns.get());
+        let per_poller =
+            |at: usize| (stats.pollers()[at].busy_turns.get(), stats.pollers()[at].idle_turns.get());
         assert_eq!((per_poller(0), per_poller(1)), ((1, 3), (2, 2)));
         assert_eq!(stats.stalls.get(), 0);
         assert_eq!(reactor.deadline(), Time::from_ns(10));

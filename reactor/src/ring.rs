@@ -41,8 +41,10 @@ impl<T> Drop for Shared<T> {
         let tail = self.tail.load(Ordering::Relaxed);
         while head != tail {
             self.slot(head).with_mut(|slot| {
-                // SAFETY: slots from head to tail hold items, and both ends are gone.
-                unsafe { (*slot).assume_init_drop() }
+                // SAFETY: the pointer comes from a live cell, and both ends are gone.
+                let slot = unsafe { &mut *slot };
+                // SAFETY: slots from head to tail hold items.
+                unsafe { slot.assume_init_drop() };
             });
             head = head.wrapping_add(1);
         }
@@ -178,9 +180,12 @@ impl<T> Consumer<T> {
 
     fn read(&mut self) -> T {
         let item = self.shared.slot(self.head).with_mut(|slot| {
-            // SAFETY: `filled` showed that the producer has published this slot, and `head` moves
-            // on, so it is read once.
-            unsafe { (*slot).assume_init_read() }
+            // SAFETY: the pointer comes from a live cell that the producer does not touch before
+            // `release`.
+            let slot = unsafe { &*slot };
+            // SAFETY: `filled` showed that the producer has published an item here, and `head`
+            // moves on, so it is read once.
+            unsafe { slot.assume_init_read() }
         });
         self.head = self.head.wrapping_add(1);
         item

@@ -86,8 +86,7 @@ impl<T> TimerWheel<T> {
     pub fn insert(&mut self, deadline: Time, value: T) -> TimerId {
         let index = self.free.pop().unwrap_or_else(|| {
             let (level, slot) = (0, 0);
-            let entry =
-                Entry { generation: 0, previous: NIL, next: NIL, deadline, level, slot, value: None };
+            let entry = Entry { generation: 0, previous: NIL, next: NIL, deadline, level, slot, value: None };
             self.entries.push(entry);
             u32::try_from(self.entries.len() - 1).expect("fewer timers than 2^32")
         });

@@ -27,20 +27,22 @@ impl SleepFlag {
 
     /// The sleeper is about to look at its mailboxes for the last time.
     pub(crate) fn arm(&self) {
-        self.sleeping.store(true, Ordering::Relaxed);
+        // All changes of the flag are read-modify-writes: each follows the one it saw, which leaves
+        // no room for a late `must_wake` that undoes this one unseen.
+        self.sleeping.swap(true, Ordering::AcqRel);
         fence(Ordering::SeqCst);
     }
 
     /// The sleeper is awake.
     pub(crate) fn disarm(&self) {
-        self.sleeping.store(false, Ordering::Relaxed);
+        self.sleeping.swap(false, Ordering::AcqRel);
     }
 
     /// Called after the message was put into the mailbox: true when this caller must wake the
     /// sleeper; of several callers one is told so.
     pub(crate) fn must_wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::Relaxed)
+        self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel)
     }
 }
 
@@ -120,20 +122,44 @@ mod tests {
 #[cfg(all(test, loom))]
 mod loom_tests {
     use super::*;
-    use loom::sync::Notify;
+    use loom::sync::{Condvar, Mutex};
+
+    /// Sender and sleeper share the flag and an eventfd made of a lock, which loom understands.
+    struct Shared {
+        flag: SleepFlag,
+        event: Mutex<bool>,
+        changed: Condvar,
+    }
+
+    impl Shared {
+        fn wake(&self) {
+            if self.flag.must_wake() {
+                *self.event.lock().expect("no panic") = true;
+                self.changed.notify_one();
+            }
+        }
+
+        fn sleep(&self) {
+            let mut event = self.event.lock().expect("no panic");
+            while !*event {
+                event = self.changed.wait(event).expect("no panic");
+            }
+            *event = false;
+        }
+    }
 
     #[test]
     fn loom_no_wake_up_is_lost() {
         loom::model(|| {
-            let flag = loom::sync::Arc::new((SleepFlag::new(), Notify::new()));
+            let event = Mutex::new(false);
+            let shared =
+                loom::sync::Arc::new(Shared { flag: SleepFlag::new(), event, changed: Condvar::new() });
             let (mut producer, mut consumer) = crate::ring::ring::<u32>(2);
-            let theirs = loom::sync::Arc::clone(&flag);
+            let theirs = loom::sync::Arc::clone(&shared);
             let sender = loom::thread::spawn(move || {
                 for item in 0..2 {
                     producer.push(item).expect("there is room for both");
-                    if theirs.0.must_wake() {
-                        theirs.1.notify();
-                    }
+                    theirs.wake();
                 }
             });
             let mut got = Vec::new();
@@ -141,14 +167,14 @@ mod loom_tests {
                 if consumer.pop_batch(&mut got, 2) > 0 {
                     continue;
                 }
-                flag.0.arm();
-                // The last look; a message pushed before the flag was seen is found here, one
-                // pushed after it wakes us: a lost wake-up would leave `wait` without end, which
+                shared.flag.arm();
+                // The last look: a message pushed before the sender saw the flag is found here, one
+                // pushed after it wakes us. A lost wake-up would leave `sleep` without end, which
                 // loom reports as a deadlock.
                 if consumer.is_empty() {
-                    flag.1.wait();
+                    shared.sleep();
                 }
-                flag.0.disarm();
+                shared.flag.disarm();
             }
             assert_eq!(got, [0, 1]);
             sender.join().expect("the sender ends");

@@ -31,7 +31,8 @@ impl AllocationMap {
         assert!(length_bytes >= self.length_bytes, "a file under a volume never shrinks");
         self.length_bytes = length_bytes;
         let granules = length_bytes.div_ceil(1 << self.granule_shift);
-        let words = usize::try_from(granules.div_ceil(64)).expect("the map of the largest device fits memory");
+        let words =
+            usize::try_from(granules.div_ceil(64)).expect("the map of the largest device fits memory");
         self.words.resize(words, 0);
     }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::file_open::{FileOptions, OpenedFile};
 use crate::geometry::Geometry;
 use crate::identity::{COPY_OFFSETS_BYTES, Identity, IdentityError};
-use crate::io_mode::choose;
+use crate::io_mode::{IoMode, choose};
 use crate::limits::{LABEL_AREA_BYTES, LABEL_METADATA_OFFSET_BYTES, METADATA_SLOT_BYTES, PAGE_BYTES};
 use crate::lock::{holder, lock};
 use crate::metadata::{self, MetadataError, OpenedMetadata};
@@ -45,6 +45,7 @@ struct Device {
     length_bytes: u64,
     sizes: BlockSizes,
     serial: Option<String>,
+    volatile_write_cache: bool,
 }
 
 /// Makes a volume of the whole device at `path`, minus the label area. Refuses a device that is in
@@ -74,7 +75,8 @@ pub fn open(path: &Path, options: FileOptions) -> Result<OpenedFile, OpenError> 
     let mut label = vec![0; 2 * PAGE_BYTES as usize];
     file.read_exact_at(&mut label, usable).map_err(OpenError::io(path, "read the label of"))?;
     let decoded = Identity::decode(&label);
-    let identity = decoded.map_err(|source: IdentityError| OpenError::Identity { path: path.to_owned(), source })?;
+    let identity =
+        decoded.map_err(|source: IdentityError| OpenError::Identity { path: path.to_owned(), source })?;
     let (found, expected_bytes) = (identity.geometry.uuid, identity.geometry.length_bytes());
     if let Some(expected) = options.expected.filter(|expected| *expected != found) {
         return Err(OpenError::OtherVolume { path: path.to_owned(), found, expected });
@@ -92,14 +94,14 @@ pub fn open_metadata(opened: &OpenedFile) -> Result<OpenedMetadata, MetadataErro
     // A second description, through the page cache: reading needs no aligned memory, and each slot
     // is written with its own sync. The volume's own blocks are never touched through it.
     let file = OpenOptions::new().read(true).write(true).open(&opened.path);
-    let file = file.map_err(|source| MetadataError::Io { path: opened.path.clone(), action: "open", source })?;
+    let file =
+        file.map_err(|source| MetadataError::Io { path: opened.path.clone(), action: "open", source })?;
     metadata::open_at(file, &opened.path, base_bytes)
 }
 
 fn open_device(path: &Path) -> Result<(File, Device), OpenError> {
     // `O_EXCL` on a device fails while a filesystem, a volume manager or another volume has it.
-    let opened =
-        OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_EXCL.bits()).open(path);
+    let opened = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_EXCL.bits()).open(path);
     let mut file = opened.map_err(|source| match source {
         error if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
             let holder = File::open(path).ok().and_then(|file| holder(&file));
@@ -114,7 +116,8 @@ fn open_device(path: &Path) -> Result<(File, Device), OpenError> {
     lock(&file, path)?;
     let length_bytes = file.seek(SeekFrom::End(0)).map_err(OpenError::io(path, "measure"))?;
     let sizes = file_probe::block_sizes(file.as_fd()).map_err(OpenError::io(path, "inspect"))?;
-    Ok((file, Device { length_bytes, sizes, serial: serial(metadata.rdev()) }))
+    let (serial, volatile_write_cache) = (serial(metadata.rdev()), has_write_cache(metadata.rdev()));
+    Ok((file, Device { length_bytes, sizes, serial, volatile_write_cache }))
 }
 
 fn sysfs(rdev: u64) -> PathBuf {
@@ -127,6 +130,13 @@ fn serial(rdev: u64) -> Option<String> {
     let read = |place: &str| std::fs::read_to_string(sysfs(rdev).join(place)).ok();
     let serials = places.iter().filter_map(|place| read(place)).map(|serial| serial.trim().to_owned());
     serials.into_iter().find(|serial| !serial.is_empty())
+}
+
+/// False only where the kernel says that the device has none. A partition asks its disk.
+fn has_write_cache(rdev: u64) -> bool {
+    let places = ["queue/write_cache", "../queue/write_cache"];
+    let cache = places.iter().find_map(|place| std::fs::read_to_string(sysfs(rdev).join(place)).ok());
+    cache.is_none_or(|cache| cache.trim() != "write through")
 }
 
 /// True for a disk that the kernel has cut into partitions.
@@ -222,6 +232,7 @@ fn finish(
         mode,
         physical_block_bytes: device.sizes.physical_bytes.max(geometry.logical_block_bytes),
         thin,
+        volatile_write_cache: device.volatile_write_cache || matches!(mode, IoMode::Buffered(_)),
         allocation: None,
     })
 }

@@ -81,8 +81,7 @@ impl FileChannel {
             logical_block_bytes: block_bytes,
             physical_block_bytes: opened.physical_block_bytes,
             length_blocks: opened.geometry.length_blocks,
-            // Acknowledged writes are in the page cache, or in a device that may have its own.
-            volatile_write_cache: true,
+            volatile_write_cache: opened.volatile_write_cache,
             thin: opened.thin,
             unmap_granularity_blocks: (unmap_bytes / u64::from(block_bytes)) as u32,
             // A disk promises its own sector and the filesystem nothing more.
@@ -140,14 +139,8 @@ impl FileChannel {
     }
 
     fn hold(&mut self, tag: u64, op: Op) -> u32 {
-        let slot = Slot {
-            tag,
-            op,
-            sgl: Sgl::empty(),
-            tainted: false,
-            zeroed_bytes: 0,
-            method: ZeroMethod::Write,
-        };
+        let slot =
+            Slot { tag, op, sgl: Sgl::empty(), tainted: false, zeroed_bytes: 0, method: ZeroMethod::Write };
         match self.free.pop() {
             Some(id) => {
                 self.slots[id as usize] = Some(slot);
@@ -226,8 +219,8 @@ impl FileChannel {
         for &id in &self.punches {
             let slot = self.slots[id as usize].as_mut().expect("a punch under way has its slot");
             let extent = slot.op.extent().expect("a punch names blocks");
-            slot.tainted |=
-                extent.lba * block_bytes / granule < to && from < (extent.end() * block_bytes).div_ceil(granule);
+            slot.tainted |= extent.lba * block_bytes / granule < to
+                && from < (extent.end() * block_bytes).div_ceil(granule);
         }
     }
 
@@ -259,7 +252,11 @@ impl FileChannel {
                 self.on_written(id, extent, fua, done.result);
             }
             Op::Unmap(_) | Op::WriteZeroes { .. } => self.on_zeroed(id, done.sgl, done.result),
-            Op::Flush | Op::BlockStatus(_) | Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. } => {
+            Op::Flush
+            | Op::BlockStatus(_)
+            | Op::Compare(_)
+            | Op::CompareAndWrite { .. }
+            | Op::OrWrite { .. } => {
                 unreachable!("only reads, writes and zeroing are given to the file under an id")
             }
         }
@@ -301,6 +298,10 @@ impl IoChannel for FileChannel {
             if extent.length_blocks == 0 {
                 return Some(Done { tag, status: IoStatus::Good, sgl });
             }
+        }
+        if let IoMode::Direct { align_bytes } = self.mode {
+            let whole = |piece: &[u8]| piece.len().is_multiple_of(align_bytes as usize);
+            debug_assert!(sgl.segments().all(whole), "direct I/O takes buffers of whole blocks");
         }
         match op {
             Op::Read(extent) => self.submit_read(tag, extent, sgl),

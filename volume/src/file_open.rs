@@ -9,7 +9,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -28,6 +28,9 @@ use crate::open_error::OpenError;
 
 const MARK: &std::ffi::CStr = c"user.vega.uuid";
 
+/// A volume's bytes are its initiators' business: nobody but the owner reads its files.
+pub(crate) const FILE_MODE: u32 = 0o600;
+
 /// A file or device, open, locked and checked; it may travel to the core that will serve it.
 #[derive(Debug)]
 pub struct OpenedFile {
@@ -43,6 +46,8 @@ pub struct OpenedFile {
     pub physical_block_bytes: u32,
     /// Holes can be punched in it, so unmap frees space.
     pub thin: bool,
+    /// Acknowledged writes may be lost with the power until a sync.
+    pub volatile_write_cache: bool,
     /// Where it holds data; `None` on a device, where everything does.
     pub allocation: Option<AllocationMap>,
 }
@@ -83,7 +88,7 @@ pub fn create(path: &Path, geometry: Geometry, options: FileOptions) -> Result<O
             return Err(OpenError::AlreadyExists { path: existing });
         }
     }
-    let opened = OpenOptions::new().read(true).write(true).create_new(true).open(path);
+    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = opened.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => OpenError::AlreadyExists { path: path.to_owned() },
         _ => OpenError::io(path, "create")(source),
@@ -95,7 +100,12 @@ pub fn create(path: &Path, geometry: Geometry, options: FileOptions) -> Result<O
     })
 }
 
-fn create_in(path: &Path, file: File, geometry: Geometry, options: FileOptions) -> Result<OpenedFile, OpenError> {
+fn create_in(
+    path: &Path,
+    file: File,
+    geometry: Geometry,
+    options: FileOptions,
+) -> Result<OpenedFile, OpenError> {
     lock(&file, path)?;
     file.set_len(geometry.length_bytes()).map_err(OpenError::io(path, "set the size of"))?;
     write_mark(&file, path, geometry.uuid)?;
@@ -213,14 +223,17 @@ fn read_identity(path: &Path) -> Result<Identity, OpenError> {
         }
         Err(error) => return Err(OpenError::io(&identity_path, "read")(error)),
     };
-    Identity::decode(&bytes).map_err(|source: IdentityError| OpenError::Identity { path: identity_path, source })
+    Identity::decode(&bytes)
+        .map_err(|source: IdentityError| OpenError::Identity { path: identity_path, source })
 }
 
 /// Replaces the identity file in one step: the new one is durable before it takes the name.
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), OpenError> {
     let target = identity_path(path);
     let temporary = with_suffix(path, ".meta.new");
-    let mut file = File::create(&temporary).map_err(OpenError::io(&temporary, "create"))?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    let mut file = options.open(&temporary).map_err(OpenError::io(&temporary, "create"))?;
     file.write_all(&identity.encode_file()).map_err(OpenError::io(&temporary, "write"))?;
     file.sync_all().map_err(OpenError::io(&temporary, "sync"))?;
     std::fs::rename(&temporary, &target).map_err(OpenError::io(&target, "replace"))?;
@@ -284,9 +297,15 @@ fn settle_length(path: &Path, found_bytes: u64, identity: &mut Identity) -> Resu
     })
 }
 
-fn finish(path: &Path, file: File, geometry: Geometry, options: FileOptions) -> Result<OpenedFile, OpenError> {
+fn finish(
+    path: &Path,
+    file: File,
+    geometry: Geometry,
+    options: FileOptions,
+) -> Result<OpenedFile, OpenError> {
     let geometry_error = |source: GeometryError| OpenError::Geometry { path: path.to_owned(), source };
-    Geometry::new(geometry.uuid, geometry.logical_block_bytes, geometry.length_bytes()).map_err(geometry_error)?;
+    Geometry::new(geometry.uuid, geometry.logical_block_bytes, geometry.length_bytes())
+        .map_err(geometry_error)?;
     let allocation = scan(&file, geometry.length_bytes()).map_err(OpenError::errno(path, "map"))?;
     let thin = punches_holes(&file, geometry.length_bytes());
     let mode = choose(&file, geometry.logical_block_bytes, options.buffered)
@@ -298,6 +317,8 @@ fn finish(path: &Path, file: File, geometry: Geometry, options: FileOptions) -> 
         mode,
         physical_block_bytes: (PAGE_BYTES as u32).max(geometry.logical_block_bytes),
         thin,
+        // The disk below may have a cache, and the filesystem has metadata in memory.
+        volatile_write_cache: true,
         allocation: Some(allocation),
     })
 }

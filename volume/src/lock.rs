@@ -10,7 +10,9 @@ use crate::open_error::{Holder, OpenError};
 pub(crate) fn lock(file: &File, path: &Path) -> Result<(), OpenError> {
     match file.try_lock() {
         Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { path: path.to_owned(), holder: holder(file) }),
+        Err(TryLockError::WouldBlock) => {
+            Err(OpenError::InUse { path: path.to_owned(), holder: holder(file) })
+        }
         Err(TryLockError::Error(source)) => Err(OpenError::io(path, "lock")(source)),
     }
 }

@@ -12,7 +12,7 @@
 use std::fs::{File as StdFile, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use reactor::buffer::BufferPool;
@@ -174,14 +174,17 @@ pub struct OpenedMetadata {
 pub fn open(path: &Path) -> Result<OpenedMetadata, MetadataError> {
     let io = |action| move |source| MetadataError::Io { path: path.to_owned(), action, source };
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path).map_err(io("open"))?;
+    options.read(true).write(true).create(true).truncate(false).mode(crate::file_open::FILE_MODE);
+    let file = options.open(path).map_err(io("open"))?;
     if file.metadata().map_err(io("inspect"))?.len() < 2 * METADATA_SLOT_BYTES {
         // Written, not left sparse, so that keeping a reservation never fails for want of space.
         let zeros = vec![0; 2 * METADATA_SLOT_BYTES as usize];
         file.write_all_at(&zeros, 0).map_err(io("write"))?;
         file.sync_all().map_err(io("sync"))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        StdFile::open(parent).and_then(|directory| directory.sync_all()).map_err(io("sync the directory of"))?;
+        StdFile::open(parent)
+            .and_then(|directory| directory.sync_all())
+            .map_err(io("sync the directory of"))?;
     }
     open_at(file, path, 0)
 }

@@ -22,7 +22,12 @@ pub struct Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} ({})", self.pid, if self.command.is_empty() { "unknown" } else { &self.command })
+        write!(
+            f,
+            "process {} ({})",
+            self.pid,
+            if self.command.is_empty() { "unknown" } else { &self.command }
+        )
     }
 }
 

@@ -154,7 +154,8 @@ impl Filter {
     #[inline]
     fn may_overlap(&self, extent: Extent) -> bool {
         self.wide > 0
-            || Self::buckets_of(extent).is_none_or(|mut buckets| buckets.any(|bucket| self.buckets[bucket] > 0))
+            || Self::buckets_of(extent)
+                .is_none_or(|mut buckets| buckets.any(|bucket| self.buckets[bucket] > 0))
     }
 
     #[inline]

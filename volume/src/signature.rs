@@ -101,7 +101,8 @@ fn marked(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
 /// Metadata 0.90 lies in the last whole 64 KiB but one, metadata 1.0 8 KiB before the end, rounded
 /// down to 4 KiB.
 fn old_linux_raid(tail: &[u8], length_bytes: u64) -> Option<Found> {
-    let places = [(length_bytes & !0xFFFF).checked_sub(0x1_0000), length_bytes.checked_sub(8192).map(|at| at & !4095)];
+    let places =
+        [(length_bytes & !0xFFFF).checked_sub(0x1_0000), length_bytes.checked_sub(8192).map(|at| at & !4095)];
     places.into_iter().flatten().find_map(|offset_bytes| {
         let from_end = usize::try_from(length_bytes - offset_bytes).ok()?;
         let start = tail.len().checked_sub(from_end)?;
@@ -122,7 +123,8 @@ fn zfs(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
         let ring = label?.get(ZFS_UBERBLOCKS_START..)?;
         let magic_of = |block: &[u8]| block.first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let is_magic = |magic: u64| magic == ZFS_MAGIC || magic.swap_bytes() == ZFS_MAGIC;
-        let index = ring.chunks(ZFS_UBERBLOCK_BYTES).position(|block| magic_of(block).is_some_and(is_magic))?;
+        let index =
+            ring.chunks(ZFS_UBERBLOCK_BYTES).position(|block| magic_of(block).is_some_and(is_magic))?;
         let offset_bytes = label_offset + (ZFS_UBERBLOCKS_START + index * ZFS_UBERBLOCK_BYTES) as u64;
         Some(Found { what: "a member of a ZFS pool", offset_bytes })
     })
@@ -167,7 +169,11 @@ mod tests {
                     LENGTH - offset
                 }
             };
-            assert_eq!(recognise(&head, &tail, LENGTH), Some(Found { what, offset_bytes: expected }), "{what}");
+            assert_eq!(
+                recognise(&head, &tail, LENGTH),
+                Some(Found { what, offset_bytes: expected }),
+                "{what}"
+            );
         }
     }
 

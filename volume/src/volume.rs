@@ -23,7 +23,9 @@ use std::collections::VecDeque;
 use reactor::buffer::{BufferPool, Sgl};
 
 use crate::bdev::{BdevInfo, Done, Io, IoChannel, IoStatus, Op};
-use crate::limits::{IN_FLIGHT_EXPECTED, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, SCRATCH_BYTES, SCRATCH_RESERVE_BYTES};
+use crate::limits::{
+    IN_FLIGHT_EXPECTED, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, SCRATCH_BYTES, SCRATCH_RESERVE_BYTES,
+};
 use crate::range::{Access, RangeTable};
 use composite::{Composite, Step};
 
@@ -110,9 +112,8 @@ impl Volume {
     /// here; a running one ends by itself and must be waited for.
     pub fn abort(&mut self, tag: u64) -> bool {
         let found = self.slots.iter().position(|slot| {
-            slot.as_ref().is_some_and(|slot| {
-                slot.tag == tag && matches!(slot.state, State::Waiting | State::Starved)
-            })
+            slot.as_ref()
+                .is_some_and(|slot| slot.tag == tag && matches!(slot.state, State::Waiting | State::Starved))
         });
         let Some(index) = found else { return false };
         let id = index as u32;
@@ -150,7 +151,8 @@ impl Volume {
     }
 
     fn is_composite(&self, op: &Op) -> bool {
-        !self.answers_compare && matches!(op, Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. })
+        !self.answers_compare
+            && matches!(op, Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. })
     }
 
     fn take_id(&mut self) -> u32 {
@@ -200,7 +202,9 @@ impl Volume {
     fn advance(&mut self, id: u32) -> Option<IoStatus> {
         loop {
             let slot = self.slots[id as usize].as_mut().expect("an id in flight has its slot");
-            let State::Composite(composite) = &mut slot.state else { unreachable!("only composites advance") };
+            let State::Composite(composite) = &mut slot.state else {
+                unreachable!("only composites advance")
+            };
             match composite.next(&slot.sgl) {
                 Step::End(status) => return Some(status),
                 Step::Io { op, sgl } => {
@@ -363,3 +367,6 @@ fn status_of_nothing(op: &Op) -> IoStatus {
         _ => IoStatus::Good,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,13 @@ fn simulated(seed: u64, mode: IoMode, faults: fn(DiskFaults) -> DiskFaults) {
         disk.set_faults(faults(disk.faults()));
         let map = AllocationMap::empty(geometry.length_bytes());
         let file = Box::new(disk.open());
-        let channel = FileChannel::over(file, sim_info(geometry, !disk.faults().no_holes), mode, Some(map), &core.buffers);
+        let channel = FileChannel::over(
+            file,
+            sim_info(geometry, !disk.faults().no_holes),
+            mode,
+            Some(map),
+            &core.buffers,
+        );
         subject(channel, &core.buffers, || {})
     });
 }

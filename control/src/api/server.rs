@@ -111,7 +111,7 @@ impl ApiServer {
         loop {
             while connections.try_join_next().is_some() {}
             tokio::select! {
-                _ = stop.wait_for(|stopped| *stopped) => break,
+                () = stopped(&mut stop) => break,
                 accepted = unix.accept() => match accepted {
                     Ok((stream, _)) => begin(&mut connections, &places, stream, local.clone(), stopping.clone()),
                     Err(error) => after_accept_error(&error).await,
@@ -129,6 +129,11 @@ impl ApiServer {
         // A socket file without a listener only confuses; another process may have replaced it already.
         let _ = std::fs::remove_file(&bound.socket);
     }
+}
+
+/// Waits until it is said to stop; a sender that is gone says so, too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stopped| *stopped).await;
 }
 
 async fn accept_tcp(listener: Option<&TcpListener>) -> std::io::Result<tokio::net::TcpStream> {
@@ -185,7 +190,7 @@ fn begin<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         tokio::select! {
             // What goes wrong on one connection is the client's business.
             _ = connection.as_mut() => return,
-            _ = stop.wait_for(|stopped| *stopped) => {}
+            () = stopped(&mut stop) => {}
         }
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;

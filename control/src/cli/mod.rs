@@ -1,9 +1,32 @@
-//! The `vega` command line: definitions, and everything but the data plane behind `vega node`.
+//! The `vega` command line: definitions, the client of the API, tables, and everything of `vega node` that is not
+//! the data plane.
+//!
+//! A command is one or a few requests to the API, so that it can do nothing that a program could not. Answers go to
+//! standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 too late.
 
+mod args;
+mod client;
+mod error;
+mod output;
+mod secret;
+mod session;
+mod target;
+mod top;
+mod volume;
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::Config;
-use crate::logging::LogHandle;
+use clap::{CommandFactory, Parser};
+
+use crate::config::{self, Config, Environment};
+use crate::logging::{self, LogHandle};
+use args::{Cli, Command, NodeArgs};
+use client::Client;
+use error::CliError;
+use output::Printer;
 
 /// What `vega node` was told, checked; the log runs.
 pub struct NodeStart {
@@ -12,11 +35,114 @@ pub struct NodeStart {
     /// Changes the log level while the node runs; goes into [`NodeControl`](crate::run::NodeControl).
     pub log: LogHandle,
     /// The configuration file, if one was given; read again on SIGHUP for the log level.
-    pub config_file: Option<std::path::PathBuf>,
+    pub config_file: Option<PathBuf>,
+}
+
+/// Where a command reads and writes.
+pub struct Streams<'a> {
+    /// Standard input.
+    pub input: &'a mut dyn Read,
+    /// Standard output.
+    pub out: &'a mut dyn Write,
+    /// Standard error.
+    pub err: &'a mut dyn Write,
+    /// True when a person is there to answer a question.
+    pub interactive: bool,
 }
 
 /// Runs the command line of this process. `start_node` starts the cores and calls
 /// [`run_node`](crate::run::run_node); it is called for `vega node` only.
-pub fn run(_start_node: impl FnOnce(NodeStart) -> ExitCode) -> ExitCode {
-    ExitCode::SUCCESS
+pub fn run(start_node: impl FnOnce(NodeStart) -> ExitCode) -> ExitCode {
+    let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let (mut input, mut out, mut err) = (std::io::stdin().lock(), std::io::stdout(), std::io::stderr());
+    let streams = Streams { input: &mut input, out: &mut out, err: &mut err, interactive };
+    match execute(std::env::args_os(), streams) {
+        Outcome::Exit(code) => ExitCode::from(code),
+        Outcome::StartNode(start) => {
+            // A node does not read its input, and its log must not wait for this lock.
+            drop(input);
+            start_node(*start)
+        }
+    }
 }
+
+/// What is left to do when a command line has been executed.
+pub enum Outcome {
+    /// Nothing; the process ends with this code.
+    Exit(u8),
+    /// Run a node.
+    StartNode(Box<NodeStart>),
+}
+
+/// Executes a command line, first word being the program's name.
+pub fn execute(args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -> Outcome {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let to = if error.use_stderr() { &mut *streams.err } else { &mut *streams.out };
+            // Nobody reads it: there is nobody to tell that, either.
+            let _ = write!(to, "{}", error.render());
+            return Outcome::Exit(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let result = match cli.command {
+        Command::Node(node) => return start(*node, &mut streams),
+        _ => command(cli, &mut streams),
+    };
+    match result {
+        Ok(()) => Outcome::Exit(0),
+        // The reader has seen enough ("vega volume list | head").
+        Err(CliError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Outcome::Exit(0),
+        Err(error) => {
+            let _ = writeln!(streams.err, "error: {error}");
+            Outcome::Exit(error.exit_code())
+        }
+    }
+}
+
+fn command(cli: Cli, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let Cli { global, command } = cli;
+    let mut printer = Printer::new(global.output, &mut *streams.out);
+    match command {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "vega", &mut script);
+            return printer.raw(&script);
+        }
+        Command::Openapi => return printer.raw(crate::api::openapi_json().as_bytes()),
+        _ => {}
+    }
+    let client = Client::new(&global)?;
+    match command {
+        Command::Volume(command) => volume::run(command, &client, &mut printer, streams.input, streams.err, streams.interactive),
+        Command::Target(command) => target::run(command, &client, &mut printer, streams.input, streams.err),
+        Command::Session(command) => session::run(command, &client, &mut printer),
+        Command::Status => session::status(&client, &mut printer),
+        Command::Top(options) => top::run(options, &client, &mut printer),
+        Command::Node(_) | Command::Completions { .. } | Command::Openapi => {
+            unreachable!("handled before a client is made")
+        }
+    }
+}
+
+/// Reads the configuration and starts the log; what is wrong is said before anything else begins.
+fn start(node: NodeArgs, streams: &mut Streams<'_>) -> Outcome {
+    let prepared = prepare(node);
+    match prepared {
+        Ok(start) => Outcome::StartNode(Box::new(start)),
+        Err(error) => {
+            let _ = writeln!(streams.err, "error: {error}");
+            Outcome::Exit(error.exit_code())
+        }
+    }
+}
+
+fn prepare(node: NodeArgs) -> Result<NodeStart, CliError> {
+    let mut config = config::load(node.config.as_deref(), &Environment::of_process())?;
+    node.apply(&mut config)?;
+    let log = logging::init(&config.log)?;
+    Ok(NodeStart { config, log, config_file: node.config })
+}
+
+#[cfg(test)]
+mod tests;

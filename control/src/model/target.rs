@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::name::{shortened, text_newtype};
 use super::{IscsiName, ModelError, Secret, VolumeName};
@@ -12,10 +12,8 @@ use crate::limits::{
 };
 
 /// Logical unit number, flat space, single level (SAM-5 section 4.7.7).
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
-)]
-#[serde(try_from = "u64", into = "u64")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+#[serde(into = "u64")]
 #[schema(value_type = u16, maximum = 255)]
 pub struct Lun(u16);
 
@@ -34,6 +32,35 @@ impl TryFrom<u64> for Lun {
             Ok(small) if small <= LUN_MAX => Ok(Self(small)),
             _ => Err(ModelError::Lun { lun, max: LUN_MAX }),
         }
+    }
+}
+
+impl<'de> Deserialize<'de> for Lun {
+    /// A number, or its digits: the key of a JSON object is always text.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl serde::de::Visitor<'_> for Visitor {
+            type Value = Lun;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(formatter, "a LUN from 0 to {LUN_MAX}")
+            }
+
+            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Lun, E> {
+                Lun::try_from(number).map_err(E::custom)
+            }
+
+            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Lun, E> {
+                let wrong = |_| E::invalid_value(serde::de::Unexpected::Signed(number), &self);
+                u64::try_from(number).map_err(wrong).and_then(|number| self.visit_u64(number))
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Lun, E> {
+                let wrong = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
+                text.parse().map_err(wrong).and_then(|number| self.visit_u64(number))
+            }
+        }
+        deserializer.deserialize_any(Visitor)
     }
 }
 
@@ -303,4 +330,60 @@ pub struct ResolvedTarget {
     pub users: Vec<ResolvedUser>,
     /// The target's own credentials, for mutual CHAP.
     pub own: Option<ResolvedUser>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> TargetSpec {
+        TargetSpec::new("iqn.2026-11.io.vega:t".parse().unwrap())
+    }
+
+    #[test]
+    fn luns_are_read_from_numbers_and_from_keys() {
+        let read = |text: &str| serde_json::from_str::<BTreeMap<Lun, u8>>(text).map(|map| map.len());
+        assert_eq!(read(r#"{"0":1,"255":2}"#).unwrap(), 2);
+        for bad in [r#"{"256":1}"#, r#"{"-1":1}"#, r#"{"a":1}"#, r#"{"":1}"#] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        assert_eq!(serde_json::from_str::<Lun>("7").unwrap().get(), 7);
+        assert!(serde_json::from_str::<Lun>("-7").is_err());
+    }
+
+    #[test]
+    fn patterns_are_whole_names_or_beginnings() {
+        let mut it = target();
+        assert!(it.admits("anything"));
+        for text in ["iqn.1994-05.com.redhat:*", "IQN.1993-08.org.debian:01:ABC"] {
+            it.allow.insert(text.parse().unwrap());
+        }
+        assert!(it.admits("iqn.1994-05.com.redhat:1") && it.admits("iqn.1993-08.org.debian:01:abc"));
+        assert!(!it.admits("iqn.1993-08.org.debian:01:abcd") && !it.admits("iqn.1994-05.com.redhat"));
+        for bad in ["", "*", "disk*", "iqn.*x", "iqn.a b", "iqn.a/b", &format!("iqn.{}", "x".repeat(220))] {
+            assert!(bad.parse::<InitiatorPattern>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_and_warnings() {
+        let mut it = target();
+        assert!(it.warnings()[0].contains("every initiator"));
+        it.auth_method = AuthMethod::Mutual;
+        assert_eq!(it.warnings().len(), 3);
+        it.portal_group_tag = 0;
+        assert_eq!(it.validate(), Err(ModelError::PortalGroupTag));
+        it.portal_group_tag = 1;
+        it.alias = Some("a\nb".to_owned());
+        assert!(it.validate().is_err());
+        it.alias = None;
+        for at in 0..=USERS_PER_TARGET_MAX {
+            let name = format!("u{at}").parse().unwrap();
+            it.users.push(ChapUser { name, role: ChapRole::Initiator });
+        }
+        assert!(matches!(it.validate(), Err(ModelError::TooMany { .. })));
+        for bad in ["", "a b", "a/b", "a,b", "ä", &"x".repeat(256)] {
+            assert!(bad.parse::<ChapUserName>().is_err(), "{bad}");
+        }
+    }
 }

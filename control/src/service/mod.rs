@@ -61,8 +61,15 @@ struct Inner {
     facts: NodeFacts,
     started: Instant,
     draining: AtomicBool,
-    last_stats: Mutex<Option<(Instant, StatsReport)>>,
+    last_stats: Mutex<LastStats>,
     recovered: Option<String>,
+}
+
+/// The newest list of counters; `at` is absent when the list is known to be out of date.
+#[derive(Default)]
+struct LastStats {
+    at: Option<Instant>,
+    report: StatsReport,
 }
 
 /// A poisoned lock means that a thread panicked between two steps of plain data; each of them is valid by itself.
@@ -85,7 +92,7 @@ impl Service {
             facts,
             started: Instant::now(),
             draining: AtomicBool::new(false),
-            last_stats: Mutex::new(None),
+            last_stats: Mutex::default(),
             recovered,
         };
         Self { inner: Arc::new(inner) }

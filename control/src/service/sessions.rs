@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{OpReading, Service, ServiceError, StatsView, VolumeReading, guard};
+use super::{LastStats, OpReading, Service, ServiceError, StatsView, VolumeReading, guard};
 use crate::bridge::{CoreReport, PlaneError, Request, StatsReport, VolumeStats};
 use crate::limits::STATS_FRESH;
 use crate::model::{CoreStatus, NodeStatus, Readiness, ReadinessCheck, SessionId, SessionInfo};
@@ -26,19 +26,24 @@ impl Service {
     /// Counters, at most a moment old, and why they are older if they are. The counters themselves are shared, so
     /// that also an old list of them shows current numbers while the data plane does not answer.
     pub(crate) async fn stats_report(&self) -> (StatsReport, Option<PlaneError>) {
-        let last = guard(&self.inner.last_stats).clone();
-        if let Some((at, report)) = &last
-            && at.elapsed() < STATS_FRESH
         {
-            return (report.clone(), None);
+            let last = guard(&self.inner.last_stats);
+            if last.at.is_some_and(|at| at.elapsed() < STATS_FRESH) {
+                return (last.report.clone(), None);
+            }
         }
         match self.bridge().stats().await {
             Ok(report) => {
-                *guard(&self.inner.last_stats) = Some((Instant::now(), report.clone()));
+                *guard(&self.inner.last_stats) = LastStats { at: Some(Instant::now()), report: report.clone() };
                 (report, None)
             }
-            Err(error) => (last.map(|(_, report)| report).unwrap_or_default(), Some(error)),
+            Err(error) => (guard(&self.inner.last_stats).report.clone(), Some(error)),
         }
+    }
+
+    /// The list of volumes has changed, so that the next reader asks anew.
+    pub(super) fn stats_changed(&self) {
+        guard(&self.inner.last_stats).at = None;
     }
 
     /// All counters.

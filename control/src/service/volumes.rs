@@ -133,6 +133,7 @@ impl Service {
             tracing::info!(volume = %name, "{note}");
         }
         self.observe(|observed| observed.volume_is_open(name, facts));
+        self.stats_changed();
     }
 
     pub(super) fn note_failed(&self, name: &VolumeName, error: PlaneError) -> ServiceError {
@@ -236,6 +237,7 @@ impl Service {
         })
         .await?;
         self.observe(|observed| observed.volume_is_gone(&name));
+        self.stats_changed();
         Ok(VolumeDeleted { name, uuid, data_deleted: delete_data, data_path: kept })
     }
 }

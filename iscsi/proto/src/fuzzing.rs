@@ -9,9 +9,7 @@ pub use login::login;
 use zerocopy::IntoBytes;
 
 use crate::digest::{Crc32c, crc32c};
-use crate::limits::{
-    KEY_BYTES_MAX, LARGE_BINARY_BYTES_MAX, LARGE_VALUE_BYTES_MAX, LIST_VALUES_MAX,
-};
+use crate::limits::{KEY_BYTES_MAX, LARGE_BINARY_BYTES_MAX, LARGE_VALUE_BYTES_MAX, LIST_VALUES_MAX};
 use crate::login::{Peek, first_login_target};
 use crate::pdu::{AhsWalk, BHS_BYTES, Bhs};
 use crate::text::{

@@ -116,6 +116,8 @@ pub enum DigestPolicy {
     /// The initiator's preference.
     #[default]
     Any,
+    /// CRC-32C wherever the initiator offers it.
+    Prefer,
     /// CRC-32C or no login.
     Require,
     /// None only.

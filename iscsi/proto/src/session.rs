@@ -50,16 +50,16 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 pub use event::{
-    Cdb, CloseCause, Command, Completion, ConnectionIndex, Event, Fatal, Logout, RequestId, SendTargets, TaskId,
-    TaskManagement, TextQuery,
+    Cdb, CloseCause, Command, Completion, ConnectionIndex, Event, Fatal, Logout, RequestId, SendTargets,
+    TaskId, TaskManagement, TextQuery,
 };
 pub use host::{Host, Payload};
 
 use crate::params::{Negotiated, SessionType};
 use connection::{Connection, Standing};
 use limits::{
-    CONNECTIONS_MAX, IMMEDIATE_TASKS_MAX, OUTSTANDING_R2T_MAX, PING_INTERVAL_NS_DEFAULT, PING_TIMEOUT_NS_DEFAULT,
-    TX_BACKLOG_BYTES_DEFAULT, WINDOW_COMMANDS_DEFAULT, WINDOW_COMMANDS_MAX,
+    CONNECTIONS_MAX, IMMEDIATE_TASKS_MAX, OUTSTANDING_R2T_MAX, PING_INTERVAL_NS_DEFAULT,
+    PING_TIMEOUT_NS_DEFAULT, TX_BACKLOG_BYTES_DEFAULT, WINDOW_COMMANDS_DEFAULT, WINDOW_COMMANDS_MAX,
 };
 use receive::{Action, Phase};
 use request::RequestTable;
@@ -194,7 +194,12 @@ pub struct Session<P: Payload> {
 
 impl<P: Payload> Session<P> {
     /// A session with the values of the leading login. `cmd_sn` is the CmdSN of that login: the first command's.
-    pub fn new(config: SessionConfig, session_type: SessionType, negotiated: &Negotiated, cmd_sn: u32) -> Self {
+    pub fn new(
+        config: SessionConfig,
+        session_type: SessionType,
+        negotiated: &Negotiated,
+        cmd_sn: u32,
+    ) -> Self {
         assert!((1..=WINDOW_COMMANDS_MAX).contains(&config.window_commands), "the configuration was checked");
         let tasks_max = config.window_commands as usize + IMMEDIATE_TASKS_MAX;
         Self {
@@ -323,7 +328,9 @@ impl<P: Payload> Session<P> {
     fn store_data(&mut self, index: usize, input: &mut &[u8]) {
         let rx = &mut self.connections[index].as_mut().expect("the connection is in use").rx;
         let payload = match rx.action {
-            Action::Command(id) | Action::DataOut(id) => self.tasks.get_mut(id).and_then(|task| task.payload.as_mut()),
+            Action::Command(id) | Action::DataOut(id) => {
+                self.tasks.get_mut(id).and_then(|task| task.payload.as_mut())
+            }
             Action::Control | Action::Ignore => None,
         };
         let mut payload = payload;

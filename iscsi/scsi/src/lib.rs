@@ -33,6 +33,8 @@ mod response;
 mod sense;
 mod start;
 mod supported;
+#[cfg(test)]
+mod tests;
 mod unit;
 mod unit_attention;
 mod vpd;

@@ -3,8 +3,10 @@
 use crate::cdb::{Cdb, opcode};
 use crate::command::Command;
 use crate::limits::PARAMETER_LIST_BYTES_MAX;
-use crate::mode::{CACHING, CONTROL, CONTROL_EXTENSION, Changeable, INFORMATIONAL_EXCEPTIONS, PageControl, PageId};
 use crate::mode::READ_WRITE_ERROR_RECOVERY;
+use crate::mode::{
+    CACHING, CONTROL, CONTROL_EXTENSION, Changeable, INFORMATIONAL_EXCEPTIONS, PageControl, PageId,
+};
 use crate::sense::Sense;
 use crate::start::{Outcome, good};
 use crate::unit::LogicalUnit;
@@ -78,7 +80,8 @@ impl LogicalUnit {
     fn parse_mode_pages(&self, list: &[u8], mut at: usize, new: &mut Changeable) -> Result<(), Sense> {
         while at < list.len() {
             let (id, header_bytes, length) = page_header(&list[at..]).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
-            let known = [READ_WRITE_ERROR_RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, INFORMATIONAL_EXCEPTIONS];
+            let known =
+                [READ_WRITE_ERROR_RECOVERY, CACHING, CONTROL, CONTROL_EXTENSION, INFORMATIONAL_EXCEPTIONS];
             if !known.contains(&id) {
                 return Err(wrong(at));
             }

@@ -53,7 +53,8 @@ pub(crate) enum Work {
 fn split(extent: Extent, blocks: u64) -> (Extent, Extent) {
     let length_blocks = extent.length_blocks.min(blocks);
     let first = Extent { lba: extent.lba, length_blocks };
-    let left = Extent { lba: extent.lba + length_blocks, length_blocks: extent.length_blocks - length_blocks };
+    let left =
+        Extent { lba: extent.lba + length_blocks, length_blocks: extent.length_blocks - length_blocks };
     (first, left)
 }
 
@@ -105,7 +106,13 @@ impl LogicalUnit {
     }
 
     /// Starts an operation of several I/Os.
-    pub(crate) fn start_steps(&mut self, task: u64, data_out_len: u64, work: Work, buffers: &BufferPool) -> Step {
+    pub(crate) fn start_steps(
+        &mut self,
+        task: u64,
+        data_out_len: u64,
+        work: Work,
+        buffers: &BufferPool,
+    ) -> Step {
         self.next_step(Box::new(Steps { task, data_out_len, work, in_turn: 0 }), buffers)
     }
 
@@ -227,7 +234,7 @@ impl Work {
 }
 
 impl Steps {
-    fn finish(self: Box<Self>) -> Response {
+    fn finish(self) -> Response {
         match self.work {
             Work::LbaStatus { mut reply, allocation_length, .. } => {
                 // PARAMETER DATA LENGTH counts what follows it.

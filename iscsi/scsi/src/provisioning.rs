@@ -6,8 +6,8 @@ use volume::bdev::Extent;
 use crate::cdb::{Cdb, opcode};
 use crate::command::Command;
 use crate::limits::{
-    LBA_STATUS_DESCRIPTORS_MAX, PARAMETER_LIST_BYTES_MAX, STEP_BYTES, UNMAP_BLOCKS_MAX, UNMAP_DESCRIPTORS_MAX,
-    WRITE_SAME_BLOCKS_MAX,
+    LBA_STATUS_DESCRIPTORS_MAX, PARAMETER_LIST_BYTES_MAX, STEP_BYTES, UNMAP_BLOCKS_MAX,
+    UNMAP_DESCRIPTORS_MAX, WRITE_SAME_BLOCKS_MAX,
 };
 use crate::plan::Work;
 use crate::read_write::{WRONG_DATA_LENGTH, lba_and_blocks};

@@ -114,7 +114,8 @@ impl LogicalUnit {
 
     /// One group with every port that a nexus has come by.
     fn default_group(&self) -> PortGroup {
-        let mut ports: Vec<u16> = self.nexuses.iter().map(|nexus| nexus.name.relative_target_port_id).collect();
+        let mut ports: Vec<u16> =
+            self.nexuses.iter().map(|nexus| nexus.name.relative_target_port_id).collect();
         ports.sort_unstable();
         ports.dedup();
         PortGroup { group: DEFAULT_GROUP, state: AccessState::ActiveOptimized, preferred: false, ports }

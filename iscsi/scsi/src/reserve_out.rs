@@ -55,7 +55,8 @@ impl LogicalUnit {
             return Ok(Step::Retry(command));
         }
         let length = cdb.u32(5) as usize;
-        if length as u64 > PARAMETER_LIST_BYTES_MAX || length < LIST_BYTES || command.data_out.len() < length {
+        if length as u64 > PARAMETER_LIST_BYTES_MAX || length < LIST_BYTES || command.data_out.len() < length
+        {
             return Err(Sense::PARAMETER_LIST_LENGTH.into());
         }
         let mut list = vec![0; length];
@@ -123,11 +124,8 @@ impl LogicalUnit {
         let id_length = u32::from_be_bytes([list[20], list[21], list[22], list[23]]) as usize;
         let id = list[LIST_BYTES..].get(..id_length).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
         let initiator_port = initiator_port_of(id).ok_or(Sense::parameter_byte(LIST_BYTES as u16))?;
-        let target_port = if port == own_port {
-            Some(own.target_port())
-        } else {
-            self.target_port_name(port)
-        };
+        let target_port =
+            if port == own_port { Some(own.target_port()) } else { self.target_port_name(port) };
         let target_port = target_port.ok_or(Sense::parameter_byte(18))?;
         let to = Path::new(&initiator_port, target_port).ok_or(Sense::parameter_byte(LIST_BYTES as u16))?;
         Ok(reservation::Change::RegisterAndMove {
@@ -145,7 +143,8 @@ impl LogicalUnit {
         let mut nexuses = self.nexuses.iter();
         let nexus = nexuses.find(|nexus| nexus.name.relative_target_port_id == port).map(|nexus| &nexus.path);
         let mut registrants = self.reservations.registrants().iter();
-        let registrant = || registrants.find(|known| known.relative_target_port == port).map(|known| &known.path);
+        let registrant =
+            || registrants.find(|known| known.relative_target_port == port).map(|known| &known.path);
         nexus.or_else(registrant).map(Path::target_port)
     }
 }
@@ -200,4 +199,3 @@ fn initiator_port_of(id: &[u8]) -> Option<Vec<u8>> {
     let isid = u64::from_str_radix(isid, 16).ok().filter(|isid| *isid < 1 << 48)?;
     (!name.is_empty()).then(|| format!("{name},i,0x{isid:012x}").into_bytes())
 }
-

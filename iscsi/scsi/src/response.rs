@@ -106,7 +106,14 @@ impl Response {
 
     /// A status without data.
     pub fn with_status(status: Status) -> Self {
-        Self { status, sense: Vec::new(), data_in: DataIn::None, data_in_len: 0, data_out_len: 0, effects: None }
+        Self {
+            status,
+            sense: Vec::new(),
+            data_in: DataIn::None,
+            data_in_len: 0,
+            data_out_len: 0,
+            effects: None,
+        }
     }
 
     /// GOOD with data.

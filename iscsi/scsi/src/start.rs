@@ -116,7 +116,13 @@ impl LogicalUnit {
         }
     }
 
-    fn dispatch_rare(&mut self, command: Command, cdb: &Cdb, data_out_len: u64, context: &Context<'_>) -> Outcome {
+    fn dispatch_rare(
+        &mut self,
+        command: Command,
+        cdb: &Cdb,
+        data_out_len: u64,
+        context: &Context<'_>,
+    ) -> Outcome {
         match cdb.opcode() {
             opcode::TEST_UNIT_READY => good(),
             opcode::REQUEST_SENSE => self.request_sense(&command, cdb),
@@ -128,8 +134,11 @@ impl LogicalUnit {
             opcode::START_STOP_UNIT => self.start_stop(&command, cdb),
             opcode::PREVENT_ALLOW => self.prevent_allow(cdb),
             opcode::READ_CAPACITY_10 => self.read_capacity_10(cdb),
-            opcode::SERVICE_ACTION_IN_16 if cdb.service_action() == 0x10 => self.read_capacity_16(cdb),
-            opcode::SERVICE_ACTION_IN_16 => self.get_lba_status(&command, cdb, context),
+            opcode::SERVICE_ACTION_IN_16 => match cdb.service_action() {
+                0x10 => self.read_capacity_16(cdb),
+                0x12 => self.get_lba_status(&command, cdb, context),
+                _ => Err(Sense::cdb_bit(1, 4).into()),
+            },
             opcode::WRITE_AND_VERIFY_10 | opcode::WRITE_AND_VERIFY_12 | opcode::WRITE_AND_VERIFY_16 => {
                 self.write_and_verify(command, cdb, data_out_len, context)
             }
@@ -137,9 +146,13 @@ impl LogicalUnit {
                 self.verify(command, cdb, data_out_len, context)
             }
             opcode::PRE_FETCH_10 | opcode::PRE_FETCH_16 => self.pre_fetch(cdb),
-            opcode::SYNCHRONIZE_CACHE_10 | opcode::SYNCHRONIZE_CACHE_16 => self.synchronize_cache(&command, cdb),
+            opcode::SYNCHRONIZE_CACHE_10 | opcode::SYNCHRONIZE_CACHE_16 => {
+                self.synchronize_cache(&command, cdb)
+            }
             opcode::READ_DEFECT_DATA_10 | opcode::READ_DEFECT_DATA_12 => self.read_defect_data(cdb),
-            opcode::WRITE_SAME_10 | opcode::WRITE_SAME_16 => self.write_same(command, cdb, data_out_len, context),
+            opcode::WRITE_SAME_10 | opcode::WRITE_SAME_16 => {
+                self.write_same(command, cdb, data_out_len, context)
+            }
             opcode::UNMAP => self.unmap(&command, cdb, data_out_len, context),
             opcode::LOG_SENSE => self.log_sense(cdb),
             opcode::PERSISTENT_RESERVE_IN => self.persistent_reserve_in(cdb),

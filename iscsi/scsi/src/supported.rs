@@ -47,7 +47,12 @@ impl LogicalUnit {
     }
 
     /// The entry that reporting options 1 to 3 ask for; `None` for a command that is not supported.
-    fn one_entry(&self, option: u8, operation_code: u8, service_action: u16) -> Result<Option<&'static Entry>, Sense> {
+    fn one_entry(
+        &self,
+        option: u8,
+        operation_code: u8,
+        service_action: u16,
+    ) -> Result<Option<&'static Entry>, Sense> {
         let first = entries_of(operation_code, &self.info).next();
         let Some(first) = first else { return Ok(None) };
         match (option, first.service_action.is_some()) {

@@ -1,7 +1,6 @@
 use super::*;
 
-const CLASSES: [SizeClass; 2] =
-    [SizeClass { bytes: 4096, count: 4 }, SizeClass { bytes: 8192, count: 2 }];
+const CLASSES: [SizeClass; 2] = [SizeClass { bytes: 4096, count: 4 }, SizeClass { bytes: 8192, count: 2 }];
 
 fn pattern(length: usize) -> Vec<u8> {
     (0..length).map(|i| (i * 31 + i / 251) as u8).collect()

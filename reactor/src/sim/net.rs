@@ -413,7 +413,8 @@ impl StreamGroup for SimGroup {
             let now = self.world.now();
             let due = {
                 let state = self.world.inner.net.borrow();
-                let incoming = |member: &Member| state.links[member.link].pipes[1 - member.side].stalled_until;
+                let incoming =
+                    |member: &Member| state.links[member.link].pipes[1 - member.side].stalled_until;
                 self.streams.values().map(incoming).filter(|&until| until > now).min()
             };
             if let Some(due) = due {

@@ -143,11 +143,7 @@ impl HistogramSnapshot {
     pub fn subtract(&self, earlier: &Self) -> Self {
         let pairs = self.buckets.iter().zip(&earlier.buckets);
         let buckets: Vec<u64> = pairs.map(|(now, then)| now.saturating_sub(*then)).collect();
-        Self {
-            count: buckets.iter().sum(),
-            buckets,
-            sum_ns: self.sum_ns.wrapping_sub(earlier.sum_ns),
-        }
+        Self { count: buckets.iter().sum(), buckets, sum_ns: self.sum_ns.wrapping_sub(earlier.sum_ns) }
     }
 
     /// The same values as an `hdrhistogram`, in nanoseconds with two significant digits: for

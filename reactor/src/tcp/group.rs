@@ -264,8 +264,7 @@ impl Inner {
             u32::try_from(self.entries.len() - 1).expect("bounded above")
         });
         let poll = self.uring.register_poll(&self.events, index);
-        let entry =
-            Entry { token, fd: end.raw_fd(), poll, signals, place: Place::Ready, paused: false };
+        let entry = Entry { token, fd: end.raw_fd(), poll, signals, place: Place::Ready, paused: false };
         self.entries[index as usize] = Some(entry);
         self.by_token.insert(token, index);
         self.ready.push_back(index);

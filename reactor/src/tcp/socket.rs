@@ -25,10 +25,12 @@ fn buffer_ceilings() -> (usize, usize) {
 /// buffer is worse than the kernel's own tuning, which a fixed size switches off.
 pub(super) fn enlarge_buffers(fd: &OwnedFd) {
     let (recv_max, send_max) = buffer_ceilings();
-    if setsockopt(fd, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() && recv_max >= SOCKET_BUFFER_BYTES {
+    if setsockopt(fd, sockopt::RcvBufForce, &SOCKET_BUFFER_BYTES).is_err() && recv_max >= SOCKET_BUFFER_BYTES
+    {
         let _ = setsockopt(fd, sockopt::RcvBuf, &SOCKET_BUFFER_BYTES);
     }
-    if setsockopt(fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() && send_max >= SOCKET_BUFFER_BYTES {
+    if setsockopt(fd, sockopt::SndBufForce, &SOCKET_BUFFER_BYTES).is_err() && send_max >= SOCKET_BUFFER_BYTES
+    {
         let _ = setsockopt(fd, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
     }
 }

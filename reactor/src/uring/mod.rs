@@ -296,9 +296,7 @@ mod tests {
 
     #[test]
     fn a_token_survives_the_kernel() {
-        for kind in
-            [Kind::Ignored, Kind::Wake, Kind::File, Kind::PollRecv, Kind::PollSend, Kind::Pause]
-        {
+        for kind in [Kind::Ignored, Kind::Wake, Kind::File, Kind::PollRecv, Kind::PollSend, Kind::Pause] {
             for (generation, index) in [(0, 0), (GENERATION_MASK, u32::MAX), (77, 1 << 31)] {
                 let token = Token { kind, generation, index };
                 assert_eq!(Token::unpack(token.pack()), token);

@@ -226,7 +226,9 @@ fn files_on_one_core_do_not_mix(rig: &Rig) {
     }
 }
 
-const LIST: [(&str, fn(&Rig)); 8] = [
+type Check = (&'static str, fn(&Rig));
+
+const LIST: [Check; 8] = [
     ("written bytes are read back", written_bytes_are_read_back),
     ("the end of the file", the_end_of_the_file_is_an_error_for_reads_and_growth_for_writes),
     ("holes and zero runs", holes_and_zero_runs_read_zeros),

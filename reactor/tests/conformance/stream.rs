@@ -129,7 +129,11 @@ impl Rig {
     }
 
     /// Turns until `done` says so; `done` is told what is ready.
-    fn until(&self, group: &mut dyn StreamGroup, mut done: impl FnMut(&mut dyn StreamGroup, &[Ready]) -> bool) {
+    fn until(
+        &self,
+        group: &mut dyn StreamGroup,
+        mut done: impl FnMut(&mut dyn StreamGroup, &[Ready]) -> bool,
+    ) {
         let mut ready = Vec::new();
         for _ in 0..TURNS_MAX {
             ready.clear();
@@ -387,7 +391,9 @@ fn a_listener_without_callers_has_nothing(rig: &Rig) {
     drop(listener);
 }
 
-const LIST: [(&str, fn(&Rig)); 11] = [
+type Check = (&'static str, fn(&Rig));
+
+const LIST: [Check; 11] = [
     ("a new stream", a_new_stream_is_named_once_and_has_nothing),
     ("bytes in order", bytes_arrive_in_order),
     ("a full stream", a_full_stream_says_when_there_is_room),
@@ -401,7 +407,9 @@ const LIST: [(&str, fn(&Rig)); 11] = [
     ("a quiet listener", a_listener_without_callers_has_nothing),
 ];
 
+// What is printed is seen only when a check fails: which one it was.
 #[test]
+#[expect(clippy::print_stdout)]
 fn kernel_tcp_behaves_as_listed() {
     for (name, check) in LIST {
         println!("{name}");
@@ -410,6 +418,7 @@ fn kernel_tcp_behaves_as_listed() {
 }
 
 #[test]
+#[expect(clippy::print_stdout)]
 fn the_simulated_network_behaves_as_listed() {
     for seed in 0..8 {
         for (name, check) in LIST {

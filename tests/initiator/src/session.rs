@@ -146,7 +146,8 @@ impl Session {
         if unsolicited_end > immediate_bytes {
             pdu.bhs[1] &= !FINAL;
             bytes.extend_from_slice(&pdu.encode(self.wire.digests));
-            let burst = Burst { lun: command.lun, itt: pdu.itt(), ttt: NO_TAG, offset_bytes: immediate_bytes };
+            let burst =
+                Burst { lun: command.lun, itt: pdu.itt(), ttt: NO_TAG, offset_bytes: immediate_bytes };
             self.append_burst(&mut bytes, &burst, &command.data_out[immediate_bytes..unsolicited_end]);
         } else {
             bytes.extend_from_slice(&pdu.encode(self.wire.digests));
@@ -238,7 +239,8 @@ impl Session {
     }
 
     fn on_response(&mut self, pdu: &Pdu) -> Result<Completion, WireError> {
-        let sense_bytes = pdu.data.get(..2).map_or(0, |prefix| usize::from(prefix[0]) << 8 | usize::from(prefix[1]));
+        let sense_bytes =
+            pdu.data.get(..2).map_or(0, |prefix| usize::from(prefix[0]) << 8 | usize::from(prefix[1]));
         let sense = pdu.data.get(2..2 + sense_bytes).and_then(scsi::parse_sense);
         self.finish(pdu, sense)
     }

@@ -106,7 +106,14 @@ fn run_variant(report: &mut Report, variant: &Variant, suites: &[&String], serve
 /// Runs one suite against `url`, with a second path where the suite wants one.
 fn run_suite(suite: &str, url: &str) -> Outcome<Vec<TestLine>> {
     let mut command = Command::new(PROGRAM);
-    command.args(["--dataloss", "--allow-sanitize", "--Verbose-scsi", "--test", &format!("ALL.{suite}"), url]);
+    command.args([
+        "--dataloss",
+        "--allow-sanitize",
+        "--Verbose-scsi",
+        "--test",
+        &format!("ALL.{suite}"),
+        url,
+    ]);
     if suite == "MultipathIO" {
         command.arg(url);
     }
@@ -117,7 +124,10 @@ fn run_suite(suite: &str, url: &str) -> Outcome<Vec<TestLine>> {
     };
     let counted = run.tests.iter().filter(|test| !test.passed).count();
     ensure(ran == run.tests.len() && failed == counted && ran > 0, || {
-        format!("the summary says {ran} ran and {failed} failed, but {} and {counted} were read", run.tests.len())
+        format!(
+            "the summary says {ran} ran and {failed} failed, but {} and {counted} were read",
+            run.tests.len()
+        )
     })?;
     Ok(run.tests)
 }

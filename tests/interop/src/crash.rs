@@ -27,9 +27,7 @@ pub fn run(report: &mut Report, options: &Options) {
     let rounds = if options.quick { 5 } else { limits::CRASH_ROUNDS };
     let seed = options.seed;
     for (name, unit) in [("blocks_512", Unit::file(64)), ("blocks_4k", Unit::file(64).with_4k_blocks())] {
-        report.check(name, || {
-            kill_loop(options, unit, rounds.div_ceil(2)).context(&format!("seed {seed}"))
-        });
+        report.check(name, || kill_loop(options, unit, rounds.div_ceil(2)).context(&format!("seed {seed}")));
     }
     let rounds = if options.quick { 2 } else { 10 };
     report.check("file_system", || qemu::kill_while_copying(options, rounds));
@@ -126,7 +124,9 @@ impl Verifier {
                 let list = scsi::unmap_list(&[(lba, blocks as u32)]);
                 Command::write(lun, scsi::unmap(list.len() as u16), list)
             }
-            2..6 => Command::write(lun, scsi::write_16_fua(lba, blocks as u32), self.data(lba, blocks, number)),
+            2..6 => {
+                Command::write(lun, scsi::write_16_fua(lba, blocks as u32), self.data(lba, blocks, number))
+            }
             _ => Command::write(lun, scsi::write_16(lba, blocks as u32), self.data(lba, blocks, number)),
         };
         let itt = session.submit(command)?;

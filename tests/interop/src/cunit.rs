@@ -50,7 +50,8 @@ pub fn parse(output: &str) -> Run {
             open = true;
             note(&mut run, &mut open, rest);
         } else if let Some(counts) = line.trim_start().strip_prefix("tests ") {
-            let numbers: Vec<usize> = counts.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+            let numbers: Vec<usize> =
+                counts.split_whitespace().filter_map(|word| word.parse().ok()).collect();
             if let [_total, ran, _passed, failed, ..] = numbers[..] {
                 run.summary = Some((ran, failed));
             }

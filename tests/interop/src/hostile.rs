@@ -1,1 +1,171 @@
-pub fn run(_: &mut crate::report::Report, _: &crate::options::Options) {}
+//! Malformed and hostile PDUs, sent to the real process: only the connection that sent them may suffer.
+//!
+//! Every check runs beside a witness session that must make progress, and at the end descriptors and memory
+//! must be what they were. What a check demands of the answer is what RFC 7143 demands: a rejection, a status,
+//! or the end of the connection, in bounded time; silence only where the standard says "ignore".
+
+use initiator::pdu::{FINAL, IMMEDIATE, NO_TAG, Pdu, opcode};
+use initiator::{Session, Wire, WireError};
+
+use crate::failure::{Context, Outcome};
+use crate::limits;
+use crate::options::Options;
+use crate::process::Held;
+use crate::report::Report;
+use crate::server::{Offer, Server, Unit};
+use crate::witness::Witness;
+use crate::{hostile_login, hostile_session};
+
+/// A named attack.
+pub type Attack = (&'static str, fn(&Server, u64) -> Outcome);
+
+/// Completions of the witness after each attack.
+const PROGRESS: u64 = 50;
+
+/// Runs the suite.
+pub fn run(report: &mut Report, options: &Options) {
+    let attacks: Vec<Attack> = [hostile_login::ATTACKS, hostile_session::ATTACKS].concat();
+    let mut stage = match Stage::set(options) {
+        Ok(stage) => stage,
+        Err(failure) => return report.record("start", Err(failure)),
+    };
+    for (name, attack) in attacks {
+        report.check(name, || stage.attack(attack, options.seed));
+        if stage.server.ensure_alive().is_err() {
+            // The check has failed; the others still deserve a process to talk to.
+            match Stage::set(options) {
+                Ok(fresh) => stage = fresh,
+                Err(failure) => return report.record("start_again", Err(failure)),
+            }
+        }
+    }
+    report.check("nothing_is_left", || stage.close());
+    for (name, attack) in hostile_login::CHAP_ATTACKS {
+        report.check(name, || hostile_login::with_chap(options, *attack));
+    }
+}
+
+/// One server for all attacks, so that what they leave behind adds up.
+struct Stage {
+    server: Server,
+    witness: Option<Witness>,
+    held: Held,
+}
+
+impl Stage {
+    fn set(options: &Options) -> Outcome<Self> {
+        let server = Server::start(options, Offer::of(&[Unit::file(64), Unit::memory(64)]))?;
+        let witness = Witness::start(&server, 1)?;
+        witness.ensure_progress(1000)?;
+        let held = server.held()?;
+        Ok(Self { server, witness: Some(witness), held })
+    }
+
+    fn attack(&mut self, attack: fn(&Server, u64) -> Outcome, seed: u64) -> Outcome {
+        let outcome = attack(&self.server, seed);
+        self.server.ensure_alive()?;
+        outcome?;
+        if let Some(witness) = &self.witness {
+            witness.ensure_progress(PROGRESS)?;
+        }
+        Ok(())
+    }
+
+    fn close(&mut self) -> Outcome {
+        self.server.ensure_alive()?;
+        self.server.ensure_returned(self.held)?;
+        match self.witness.take() {
+            Some(witness) => witness.finish(),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How a connection took what it was sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Reaction {
+    /// The target closed it; the PDUs that came before.
+    Closed(Vec<Pdu>),
+    /// It still answers a ping; the PDUs that came before the answer.
+    Alive(Vec<Pdu>),
+}
+
+impl Reaction {
+    /// The PDUs that the target sent.
+    pub fn pdus(&self) -> &[Pdu] {
+        match self {
+            Self::Closed(pdus) | Self::Alive(pdus) => pdus,
+        }
+    }
+
+    /// The reason of the first Reject.
+    pub fn reject_reason(&self) -> Option<u8> {
+        self.pdus().iter().find(|pdu| pdu.opcode() == opcode::REJECT).map(|pdu| pdu.bhs[2])
+    }
+}
+
+/// Sends a ping and waits for its answer or for the end of the connection. Silence is a failure.
+pub fn reaction(session: &mut Session) -> Outcome<Reaction> {
+    let mut ping = session.request_pdu(opcode::NOP_OUT | IMMEDIATE, FINAL);
+    ping.set_itt(0x7fff_0001).set_word(20, NO_TAG);
+    let mut pdus = Vec::new();
+    let sent = session.wire.send(&ping);
+    if !matches!(sent, Ok(()) | Err(WireError::Closed)) {
+        sent?;
+    }
+    loop {
+        match session.wire.recv() {
+            Ok(pdu) if pdu.opcode() == opcode::NOP_IN && pdu.itt() == ping.itt() => {
+                return Ok(Reaction::Alive(pdus));
+            }
+            Ok(pdu) => {
+                // Keeps ExpStatSN and the window right, whatever the PDU answers.
+                let _ = session.handle(&pdu);
+                pdus.push(pdu);
+            }
+            Err(WireError::Closed) => return Ok(Reaction::Closed(pdus)),
+            Err(error) => return Err(error).context("neither an answer nor the end of the connection"),
+        }
+    }
+}
+
+/// Sends `bytes` on a connection of their own; the target must close it, at the latest when a login times out.
+pub fn volley(server: &Server, shots: impl IntoIterator<Item = Vec<u8>>) -> Outcome {
+    let mut wires = Vec::new();
+    for bytes in shots {
+        let mut wire = Wire::connect(server.portal)?;
+        match wire.send_bytes(&bytes) {
+            Ok(()) | Err(WireError::Closed) => {}
+            Err(error) => return Err(error.into()),
+        }
+        wires.push((wire, bytes));
+    }
+    // All of them wait at the same time, so that a login timeout is waited for once.
+    for (mut wire, bytes) in wires {
+        wire.set_patience(limits::LOGIN_DROP_PATIENCE)?;
+        await_end(&mut wire).map_err(|failure| {
+            let head = &bytes[..bytes.len().min(48)];
+            failure.within(&format!("{} bytes sent, {head:02x?}", bytes.len()))
+        })?;
+    }
+    Ok(())
+}
+
+/// Waits until the target closes the connection, or has let it into full feature phase after all: some of what
+/// is shot at it is a correct login.
+fn await_end(wire: &mut Wire) -> Outcome {
+    loop {
+        match wire.recv() {
+            Ok(pdu)
+                if pdu.opcode() == opcode::LOGIN_RESPONSE
+                    && pdu.bhs[36] == 0
+                    && pdu.bhs[1] & 0x83 == 0x83 =>
+            {
+                return Ok(());
+            }
+            Ok(_) => {}
+            Err(WireError::Closed) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -8,7 +8,8 @@ use crate::server::Kind;
 use crate::{conformance, crash, hostile, load, qemu, restart};
 
 /// What `--help` says.
-pub const USAGE: &str = "usage: interop [--server vega|tgt] [--vega PATH] [--quick] [--seed N] [--only TEXT] SUITE...
+pub const USAGE: &str =
+    "usage: interop [--server vega|tgt] [--vega PATH] [--quick] [--seed N] [--only TEXT] SUITE...
 suites: conformance qemu crash load hostile restart all";
 
 /// One suite of checks.

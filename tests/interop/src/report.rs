@@ -78,7 +78,9 @@ impl Report {
         let good = failed == 0 && self.passed > 0;
         let word = if good { "ok" } else { "FAILED" };
         let passed = self.passed;
-        say(&format!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"));
+        say(&format!(
+            "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+        ));
         if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

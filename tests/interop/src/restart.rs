@@ -128,7 +128,9 @@ fn chap(options: &Options) -> Outcome {
         login.auth = auth;
         match login.run(Wire::connect(server.portal)?) {
             Ok(LoginOutcome::Refused(2, 1)) => Ok(()),
-            Ok(LoginOutcome::Refused(class, detail)) => fail(format!("{what}: refused as {class:02x}{detail:02x}")),
+            Ok(LoginOutcome::Refused(class, detail)) => {
+                fail(format!("{what}: refused as {class:02x}{detail:02x}"))
+            }
             Ok(LoginOutcome::Session(_)) => fail(format!("{what}: admitted")),
             Err(error) => fail(format!("{what}: {error} instead of a refusal")),
         }

@@ -178,15 +178,12 @@ impl Server {
         }
         self.daemon.signal(Signal::SIGTERM)?;
         let status = self.daemon.wait(limits::STATE_PATIENCE)?;
-        ensure(status.success(), || {
-            format!("a clean stop ended with {status}: {}", self.last_words())
-        })
+        ensure(status.success(), || format!("a clean stop ended with {status}: {}", self.last_words()))
     }
 
     /// Starts again on the same data, and waits until every unit is served.
     pub fn start_again(&mut self) -> Outcome {
-        self.daemon =
-            spawn(self.kind, &self.program, self.directory.path(), self.portal, self.control_port)?;
+        self.daemon = spawn(self.kind, &self.program, self.directory.path(), self.portal, self.control_port)?;
         self.await_service()
     }
 
@@ -244,12 +241,17 @@ impl Server {
                 image.display(),
                 unit.block_bytes
             ))?;
-            tgtadm(&format!("--op update --mode logicalunit --tid 1 --lun {lun} --params thin_provisioning=1"))?;
+            tgtadm(&format!(
+                "--op update --mode logicalunit --tid 1 --lun {lun} --params thin_provisioning=1"
+            ))?;
         }
         if let Some(credentials) = &self.offer.chap {
             let (name, secret) = (&credentials.name, &credentials.secret);
             tgtadm(&format!("--op new --mode account --user {name} --password {secret}"))?;
             tgtadm(&format!("--op bind --mode account --tid 1 --user {name}"))?;
+        }
+        for digest in ["HeaderDigest", "DataDigest"] {
+            tgtadm(&format!("--op update --mode target --tid 1 --name {digest} --value None,CRC32C"))?;
         }
         tgtadm("--op bind --mode target --tid 1 -I ALL")?;
         Ok(())

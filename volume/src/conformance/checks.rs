@@ -88,7 +88,8 @@ fn unmap(rig: &mut Rig) {
     let granule = u64::from(rig.subject.channel.info().unmap_granularity_blocks);
     let span = 40 * granule;
     // Whole granules, parts of one, parts of two, and many with ragged ends.
-    let cuts = [(granule, granule), (0, 1), (granule - 1, 2), (1, 3 * granule), (granule + 1, 30 * granule - 3)];
+    let cuts =
+        [(granule, granule), (0, 1), (granule - 1, 2), (1, 3 * granule), (granule + 1, 30 * granule - 3)];
     for (lba, length) in cuts {
         let mut expected = rig.pattern(0, span, lba);
         rig.write(0, &expected);

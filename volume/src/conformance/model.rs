@@ -6,7 +6,7 @@
 use super::Rig;
 use crate::bdev::{IoStatus, Op};
 
-const STEPS: u64 = 600;
+const STEPS: u64 = 400;
 const DEPTH: usize = 24;
 
 /// Numbers that look random; the same for the same seed.
@@ -41,8 +41,7 @@ pub(super) fn random_io(rig: &mut Rig, seed: u64) {
             check(rig, waiting.swap_remove(index));
         }
         let hot = numbers.below(4) > 0;
-        let (start, space) =
-            if hot { (rig.length_blocks / 3, hot_blocks) } else { (0, rig.length_blocks) };
+        let (start, space) = if hot { (rig.length_blocks / 3, hot_blocks) } else { (0, rig.length_blocks) };
         let longest = if numbers.below(8) == 0 { hot_blocks } else { 20.min(space) };
         let length = 1 + numbers.below(longest);
         let lba = start + numbers.below(space - length + 1);
@@ -60,7 +59,14 @@ pub(super) fn random_io(rig: &mut Rig, seed: u64) {
     }
 }
 
-fn submit(rig: &mut Rig, numbers: &mut Numbers, bytes: &mut [u8], lba: u64, length: u64, step: u64) -> Expected {
+fn submit(
+    rig: &mut Rig,
+    numbers: &mut Numbers,
+    bytes: &mut [u8],
+    lba: u64,
+    length: u64,
+    step: u64,
+) -> Expected {
     let extent = rig.extent(lba, length);
     let from = (lba * rig.block_bytes) as usize;
     let now = &mut bytes[from..from + (length * rig.block_bytes) as usize];

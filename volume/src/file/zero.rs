@@ -31,11 +31,7 @@ pub(super) struct ZeroMeans {
 
 impl ZeroMeans {
     fn best(self, op: &Op) -> ZeroMethod {
-        if self.punch_hole && may_free(op) {
-            ZeroMethod::PunchHole
-        } else {
-            self.after_punch_hole()
-        }
+        if self.punch_hole && may_free(op) { ZeroMethod::PunchHole } else { self.after_punch_hole() }
     }
 
     fn after_punch_hole(self) -> ZeroMethod {
@@ -119,7 +115,8 @@ impl FileChannel {
         if let Some(zeros) = self.zeros.take() {
             return Some(zeros);
         }
-        let one_buffer = |bytes: u64| self.buffers.alloc(bytes as usize).filter(|sgl| sgl.segment_count() == 1);
+        let one_buffer =
+            |bytes: u64| self.buffers.alloc(bytes as usize).filter(|sgl| sgl.segment_count() == 1);
         let zeros = one_buffer(ZERO_PIECE_BYTES).or_else(|| one_buffer(PAGE_BYTES))?;
         let mut zeros = at_full_length(zeros);
         zeros.fill(0, zeros.len(), 0);

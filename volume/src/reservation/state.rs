@@ -12,7 +12,8 @@ pub struct Path {
 impl Path {
     /// `None` when a name is longer than the limits allow.
     pub fn new(initiator_port: &[u8], target_port: &[u8]) -> Option<Self> {
-        let fits = initiator_port.len() <= INITIATOR_PORT_BYTES_MAX && target_port.len() <= TARGET_PORT_BYTES_MAX;
+        let fits =
+            initiator_port.len() <= INITIATOR_PORT_BYTES_MAX && target_port.len() <= TARGET_PORT_BYTES_MAX;
         fits.then(|| Self { initiator_port: initiator_port.into(), target_port: target_port.into() })
     }
 
@@ -76,7 +77,9 @@ impl Kind {
     pub fn excludes_reads(self) -> bool {
         matches!(
             self,
-            Self::ExclusiveAccess | Self::ExclusiveAccessRegistrantsOnly | Self::ExclusiveAccessAllRegistrants
+            Self::ExclusiveAccess
+                | Self::ExclusiveAccessRegistrantsOnly
+                | Self::ExclusiveAccessAllRegistrants
         )
     }
 

@@ -97,7 +97,8 @@ fn reserving_twice_is_fine_and_everything_else_conflicts() {
         assert_eq!(again.unwrap().0, state);
         let other = state.apply(&path("b"), &Change::Reserve { key: 2, kind });
         assert_eq!(other.is_ok(), kind.held_by_all(), "{kind:?}");
-        let other_kind = if kind == Kind::WriteExclusive { Kind::ExclusiveAccess } else { Kind::WriteExclusive };
+        let other_kind =
+            if kind == Kind::WriteExclusive { Kind::ExclusiveAccess } else { Kind::WriteExclusive };
         let changed = state.apply(&path("a"), &Change::Reserve { key: 1, kind: other_kind });
         assert_eq!(changed, Err(Refused::Conflict));
         let stranger = state.apply(&path("c"), &Change::Reserve { key: 0, kind });

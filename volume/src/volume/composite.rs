@@ -53,7 +53,16 @@ impl Composite {
         let extent = op.extent().expect("a composite names blocks");
         let piece_blocks = scratch.len() as u64 / u64::from(block_bytes);
         assert!(piece_blocks > 0 && scratch.segment_count() == 1, "scratch holds whole blocks in one buffer");
-        Self { op, extent, block_bytes, phase: Phase::Reading, done_blocks: 0, piece_blocks, scratch, reserved }
+        Self {
+            op,
+            extent,
+            block_bytes,
+            phase: Phase::Reading,
+            done_blocks: 0,
+            piece_blocks,
+            scratch,
+            reserved,
+        }
     }
 
     /// The scratch, and whether it is the volume's reserve.
@@ -121,7 +130,8 @@ impl Composite {
                     return;
                 }
                 self.pass(piece, Phase::Reading);
-                if self.phase == Phase::Ended(IoStatus::Good) && matches!(self.op, Op::CompareAndWrite { .. }) {
+                if self.phase == Phase::Ended(IoStatus::Good) && matches!(self.op, Op::CompareAndWrite { .. })
+                {
                     self.done_blocks = 0;
                     self.phase = Phase::Writing;
                 }

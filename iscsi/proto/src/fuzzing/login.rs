@@ -5,8 +5,8 @@ use zerocopy::IntoBytes;
 use crate::chap::{ChapCredentials, Secret};
 use crate::limits::{LOGIN_DATA_SEGMENT_BYTES_MAX, LOGIN_TEXT_BYTES_MAX};
 use crate::login::{
-    Access, Admission, AuthPolicy, Establish, LoginConfig, LoginConnection, LoginIdentity,
-    LoginOutcome, LoginPolicy,
+    Access, Admission, AuthPolicy, Establish, LoginConfig, LoginConnection, LoginIdentity, LoginOutcome,
+    LoginPolicy,
 };
 use crate::params::{DigestPolicy, Negotiated, SessionType};
 use crate::pdu::{Bhs, LoginRequest, LoginStatus, Opcode, U24, pad_bytes};
@@ -109,11 +109,10 @@ impl LoginPolicy for Policy {
         assert!(!self.admitted, "asked once");
         self.admitted = true;
         assert_eq!(login.session_type == SessionType::Discovery, login.target_name.is_none());
-        if self.mode & 0x08 != 0 && login.initiator_name.len() % 2 == 0 {
+        if self.mode & 0x08 != 0 && login.initiator_name.len().is_multiple_of(2) {
             return Admission::Refuse(LoginStatus::NOT_FOUND);
         }
-        let authentication =
-            if self.mode & 0x01 != 0 { AuthPolicy::chap() } else { AuthPolicy::open() };
+        let authentication = if self.mode & 0x01 != 0 { AuthPolicy::chap() } else { AuthPolicy::open() };
         let mut access = Access::new(authentication, 1);
         if self.mode & 0x10 != 0 {
             access.header_digest = DigestPolicy::Require;

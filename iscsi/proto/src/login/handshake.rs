@@ -7,7 +7,7 @@ use super::security::{Security, SecurityKeys};
 use super::stage::StageRequest;
 use crate::error::LoginError;
 use crate::limits::{LOGIN_DATA_SEGMENT_BYTES_MAX, LOGIN_TEXT_BYTES_MAX, NAME_BYTES_MAX};
-use crate::params::{Negotiated, Negotiator, Offers, SessionType, Stage};
+use crate::params::{Negotiated, Negotiator, Offers, ParamError, SessionType, Stage};
 use crate::text::{TextAccumulator, TextError, TextPairs, TextWriter};
 
 /// What one request led to.
@@ -172,9 +172,9 @@ impl Handshake {
         for pair in TextPairs::new(text) {
             let (key, value) = pair?;
             if is_identity_key(key) {
-                // Names are declared once; the first text has been read for them.
-                if !first {
-                    return Err(crate::params::ParamError::Repeated.into());
+                // The first text has been read for them; later ones may only say the same.
+                if !first && !repeats_identity(&admitted.identity, key, value) {
+                    return Err(ParamError::Repeated.into());
                 }
             } else if !security_keys.take(key, value)? {
                 admitted.negotiator.offer(stage, key, value, out)?;
@@ -279,6 +279,23 @@ fn is_identity_key(key: &str) -> bool {
     matches!(key, "InitiatorName" | "InitiatorAlias" | "TargetName" | "SessionType")
 }
 
+/// Some initiators declare their names again when they change the stage. That is harmless as long as nothing changes.
+fn repeats_identity(known: &LoginIdentity, key: &str, value: &str) -> bool {
+    match key {
+        "InitiatorName" => value.eq_ignore_ascii_case(&known.initiator_name),
+        "InitiatorAlias" => known.initiator_alias.as_deref() == Some(value),
+        "TargetName" => match &known.target_name {
+            Some(target) => value.eq_ignore_ascii_case(target),
+            None => true,
+        },
+        "SessionType" => match known.session_type {
+            SessionType::Normal => value == "Normal",
+            SessionType::Discovery => value == "Discovery",
+        },
+        _ => false,
+    }
+}
+
 /// Reads the declarations of the first text.
 fn identify((isid, tsih, cid): ([u8; 6], u16, u16), text: &[u8]) -> Result<LoginIdentity, LoginError> {
     let (mut initiator, mut alias, mut target, mut kind) = (None, None, None, None);
@@ -292,7 +309,7 @@ fn identify((isid, tsih, cid): ([u8; 6], u16, u16), text: &[u8]) -> Result<Login
             _ => continue,
         };
         if slot.replace(value).is_some() {
-            return Err(crate::params::ParamError::Repeated.into());
+            return Err(ParamError::Repeated.into());
         }
     }
     let session_type = match kind {

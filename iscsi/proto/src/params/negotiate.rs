@@ -99,8 +99,9 @@ const KEYS: [(&str, Key); 25] = [
 const SEGMENT_BYTES: RangeInclusive<u32> = 512..=0x00ff_ffff;
 const COUNT: RangeInclusive<u32> = 1..=65_535;
 const SECONDS: RangeInclusive<u32> = 0..=3_600;
+const LEVELS: RangeInclusive<u32> = 0..=31;
 /// What iSCSIProtocolLevel we speak: RFC 7143.
-const PROTOCOL_LEVEL: u32 = 1;
+const PROTOCOL_LEVEL: u16 = 1;
 
 /// The answer to one key.
 enum Answer {
@@ -234,75 +235,58 @@ impl Negotiator {
         if self.is_irrelevant(key) {
             return Ok(IRRELEVANT);
         }
+        match key {
+            Key::MaxRecvDataSegmentLength => {
+                self.values.their_max_recv_data_segment_length =
+                    parse_number(value, SEGMENT_BYTES).ok_or(ParamError::BadDeclaration)?;
+                Ok(Answer::Nothing)
+            }
+            Key::NodeArchitecture => Ok(Answer::Nothing),
+            Key::FirstBurstLength => {
+                self.first_burst_offer = parse_number(value, SEGMENT_BYTES);
+                Ok(if self.first_burst_offer.is_some() { Answer::Nothing } else { REJECT })
+            }
+            _ => Ok(self.result(key, value).unwrap_or(REJECT)),
+        }
+    }
+
+    /// Applies the key's result function; nothing when the offer is not admissible.
+    fn result(&mut self, key: Key, value: &str) -> Option<Answer> {
         let offers = &self.offers;
         let values = &mut self.values;
-        Ok(match key {
-            Key::HeaderDigest => digest(self.header_digest, value, &mut values.header_digest),
-            Key::DataDigest => digest(self.data_digest, value, &mut values.data_digest),
-            Key::MaxConnections => {
-                minimum_u16(value, COUNT, offers.max_connections, &mut values.max_connections)
-            }
+        Some(match key {
+            Key::HeaderDigest => digest(self.header_digest, value, &mut values.header_digest)?,
+            Key::DataDigest => digest(self.data_digest, value, &mut values.data_digest)?,
+            Key::MaxConnections => least(value, COUNT, offers.max_connections, &mut values.max_connections)?,
             Key::MaxOutstandingR2t => {
-                minimum_u16(value, COUNT, offers.max_outstanding_r2t, &mut values.max_outstanding_r2t)
+                least(value, COUNT, offers.max_outstanding_r2t, &mut values.max_outstanding_r2t)?
             }
             Key::DefaultTime2Retain => {
-                minimum_u16(value, SECONDS, offers.default_time2retain_s, &mut values.default_time2retain_s)
+                least(value, SECONDS, offers.default_time2retain_s, &mut values.default_time2retain_s)?
             }
-            Key::DefaultTime2Wait => match parse_u16(value, SECONDS) {
-                Some(offer) => {
-                    values.default_time2wait_s = offer.max(offers.default_time2wait_s);
-                    Answer::Number(values.default_time2wait_s.into())
-                }
-                None => REJECT,
-            },
-            Key::ProtocolLevel => match parse_number(value, 0..=31) {
-                Some(offer) => {
-                    let level = offer.min(PROTOCOL_LEVEL);
-                    values.protocol_level = level as u16;
-                    Answer::Number(level)
-                }
-                None => REJECT,
-            },
-            Key::ErrorRecoveryLevel => match parse_number(value, 0..=2) {
-                Some(_) => Answer::Number(0),
-                None => REJECT,
-            },
-            Key::InitialR2t => either(value, offers.initial_r2t, &mut values.initial_r2t),
-            Key::DataPduInOrder => either(value, true, &mut values.data_pdu_in_order),
-            Key::DataSequenceInOrder => either(value, true, &mut values.data_sequence_in_order),
-            Key::ImmediateData => match parse_boolean(value) {
-                Some(offer) => {
-                    values.immediate_data = offer && offers.immediate_data;
-                    Answer::Boolean(values.immediate_data)
-                }
-                None => REJECT,
-            },
-            Key::MaxBurstLength => match parse_number(value, SEGMENT_BYTES) {
-                Some(offer) => {
-                    values.max_burst_length = offer.min(offers.max_burst_length);
-                    Answer::Number(values.max_burst_length)
-                }
-                None => REJECT,
-            },
-            Key::FirstBurstLength => match parse_number(value, SEGMENT_BYTES) {
-                Some(offer) => {
-                    self.first_burst_offer = Some(offer);
-                    Answer::Nothing
-                }
-                None => REJECT,
-            },
-            Key::MaxRecvDataSegmentLength => {
-                values.their_max_recv_data_segment_length =
-                    parse_number(value, SEGMENT_BYTES).ok_or(ParamError::BadDeclaration)?;
-                Answer::Nothing
+            Key::DefaultTime2Wait => {
+                values.default_time2wait_s = parse_u16(value, SECONDS)?.max(offers.default_time2wait_s);
+                Answer::Number(values.default_time2wait_s.into())
             }
-            Key::TaskReporting if parse_list(value).any(|offer| offer == "RFC3720") => {
-                Answer::Word("RFC3720")
+            Key::ProtocolLevel => least(value, LEVELS, PROTOCOL_LEVEL, &mut values.protocol_level)?,
+            Key::ErrorRecoveryLevel => parse_number(value, 0..=2).map(|_| Answer::Number(0))?,
+            Key::InitialR2t => either(value, offers.initial_r2t, &mut values.initial_r2t)?,
+            Key::DataPduInOrder => either(value, true, &mut values.data_pdu_in_order)?,
+            Key::DataSequenceInOrder => either(value, true, &mut values.data_sequence_in_order)?,
+            Key::ImmediateData => {
+                values.immediate_data = parse_boolean(value)? && offers.immediate_data;
+                Answer::Boolean(values.immediate_data)
+            }
+            Key::MaxBurstLength => {
+                values.max_burst_length = parse_number(value, SEGMENT_BYTES)?.min(offers.max_burst_length);
+                Answer::Number(values.max_burst_length)
+            }
+            Key::TaskReporting => {
+                parse_list(value).find(|offer| *offer == "RFC3720").map(|_| Answer::Word("RFC3720"))?
             }
             // Section 13.25: obsolete, and never NotUnderstood. `No` is what an initiator that offers them expects.
-            Key::IfMarker | Key::OfMarker if parse_boolean(value).is_some() => Answer::Boolean(false),
-            Key::NodeArchitecture => Answer::Nothing,
-            _ => REJECT,
+            Key::IfMarker | Key::OfMarker => parse_boolean(value).map(|_| Answer::Boolean(false))?,
+            _ => return None,
         })
     }
 
@@ -335,35 +319,36 @@ fn parse_u16(value: &str, range: RangeInclusive<u32>) -> Option<u16> {
     parse_number(value, range).and_then(|number| u16::try_from(number).ok())
 }
 
-fn minimum_u16(value: &str, range: RangeInclusive<u32>, ours: u16, agreed: &mut u16) -> Answer {
-    let Some(offer) = parse_u16(value, range) else { return REJECT };
-    *agreed = offer.min(ours);
-    Answer::Number((*agreed).into())
+/// Result function minimum.
+fn least(value: &str, range: RangeInclusive<u32>, ours: u16, agreed: &mut u16) -> Option<Answer> {
+    *agreed = parse_u16(value, range)?.min(ours);
+    Some(Answer::Number((*agreed).into()))
 }
 
 /// Result function OR.
-fn either(value: &str, ours: bool, agreed: &mut bool) -> Answer {
-    let Some(offer) = parse_boolean(value) else { return REJECT };
-    *agreed = offer || ours;
-    Answer::Boolean(*agreed)
+fn either(value: &str, ours: bool, agreed: &mut bool) -> Option<Answer> {
+    *agreed = parse_boolean(value)? || ours;
+    Some(Answer::Boolean(*agreed))
 }
 
 /// The first digest in the initiator's order that the policy accepts.
-fn digest(policy: DigestPolicy, value: &str, agreed: &mut DigestType) -> Answer {
+fn digest(policy: DigestPolicy, value: &str, agreed: &mut DigestType) -> Option<Answer> {
+    let preferred = policy == DigestPolicy::Prefer && parse_list(value).any(|offer| offer == "CRC32C");
     for offer in parse_list(value) {
         match offer {
+            "None" if preferred => {}
             "CRC32C" if policy != DigestPolicy::Refuse => {
                 *agreed = DigestType::Crc32c;
-                return Answer::Word("CRC32C");
+                return Some(Answer::Word("CRC32C"));
             }
             "None" if policy != DigestPolicy::Require => {
                 *agreed = DigestType::None;
-                return Answer::Word("None");
+                return Some(Answer::Word("None"));
             }
             _ => {}
         }
     }
-    REJECT
+    None
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::Session;
 use super::event::{Cdb, Fatal, TaskId};
 use super::flow::InWindow;
 use super::host::{Host, Payload};
@@ -9,7 +10,6 @@ use super::limits::{CDB_BYTES_MAX, IMMEDIATE_TASKS_MAX};
 use super::receive::{Action, Phase};
 use super::task::TaskState;
 use super::transfer::Failure;
-use super::Session;
 use crate::pdu::{Ahs, AhsWalk, Opcode, RESERVED_TAG, RejectReason, ScsiCommand};
 
 /// What the additional header segments said.
@@ -21,7 +21,11 @@ struct Extended {
 impl<P: Payload> Session<P> {
     /// A command's header is there.
     #[inline]
-    pub(super) fn begin_command<H: Host<Payload = P>>(&mut self, index: usize, host: &mut H) -> Result<(), Fatal> {
+    pub(super) fn begin_command<H: Host<Payload = P>>(
+        &mut self,
+        index: usize,
+        host: &mut H,
+    ) -> Result<(), Fatal> {
         let header = *ScsiCommand::view(&self.open(index).rx.bhs);
         if self.rules.discovery {
             return self.refuse_pdu(index, RejectReason::PROTOCOL_ERROR);

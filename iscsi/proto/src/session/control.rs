@@ -7,14 +7,18 @@ use super::limits::{CONNECTIONS_MAX, SENSE_BYTES_MAX};
 use super::request::{Body, Request};
 use super::{AsyncNotice, Queued, Session};
 use crate::pdu::{
-    AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, LogoutReason, LogoutRequest, LogoutResponse, LogoutResponseCode, NopIn, NopOut,
-    Opcode, RESERVED_TAG, Reject, RejectReason, TextResponse, U24,
+    AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, LogoutReason, LogoutRequest, LogoutResponse,
+    LogoutResponseCode, NopIn, NopOut, Opcode, RESERVED_TAG, Reject, RejectReason, TextResponse, U24,
 };
 use zerocopy::{IntoBytes, transmute};
 
 impl<P: Payload> Session<P> {
     /// A PDU that is neither command nor Data-Out is complete.
-    pub(super) fn finish_control<H: Host<Payload = P>>(&mut self, index: usize, host: &mut H) -> Result<(), Fatal> {
+    pub(super) fn finish_control<H: Host<Payload = P>>(
+        &mut self,
+        index: usize,
+        host: &mut H,
+    ) -> Result<(), Fatal> {
         match self.open(index).rx.bhs.opcode() {
             Opcode::NOP_OUT => self.on_nop_out(index, host),
             Opcode::TMF_REQUEST => self.on_task_management(index, host),
@@ -122,7 +126,8 @@ impl<P: Payload> Session<P> {
     /// Sends an asynchronous message. Nothing is sent on a connection that closes.
     pub fn notify(&mut self, connection: ConnectionIndex, notice: AsyncNotice<'_>) {
         let index = usize::from(connection.0);
-        let Some(live) = self.connections.get(index).and_then(Option::as_ref).filter(|live| live.sends()) else {
+        let Some(live) = self.connections.get(index).and_then(Option::as_ref).filter(|live| live.sends())
+        else {
             return;
         };
         let cid = live.cid;
@@ -154,7 +159,9 @@ impl<P: Payload> Session<P> {
 
     pub(super) fn run_logout(&mut self, id: RequestId) {
         let request = self.requests.get(id).expect("the caller looked");
-        let Body::Logout { reason, cid } = request.body else { unreachable!("the caller looked at the body") };
+        let Body::Logout { reason, cid } = request.body else {
+            unreachable!("the caller looked at the body")
+        };
         match reason {
             LogoutReason::CLOSE_SESSION => {
                 for index in 0..CONNECTIONS_MAX {
@@ -169,13 +176,16 @@ impl<P: Payload> Session<P> {
                     self.events.push_back(Queued::Request(id));
                 }
             },
-            LogoutReason::REMOVE_FOR_RECOVERY => self.answer_logout(id, LogoutResponseCode::RECOVERY_NOT_SUPPORTED),
+            LogoutReason::REMOVE_FOR_RECOVERY => {
+                self.answer_logout(id, LogoutResponseCode::RECOVERY_NOT_SUPPORTED)
+            }
             _ => self.answer_logout(id, LogoutResponseCode::CLEANUP_FAILED),
         }
     }
 
     fn by_cid(&self, cid: u16) -> Option<usize> {
-        let with_cid = |slot: &Option<super::connection::Connection<P>>| slot.as_ref().is_some_and(|c| c.cid == cid);
+        let with_cid =
+            |slot: &Option<super::connection::Connection<P>>| slot.as_ref().is_some_and(|c| c.cid == cid);
         self.connections.iter().position(with_cid)
     }
 

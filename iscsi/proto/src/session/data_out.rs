@@ -1,17 +1,21 @@
 //! Data-Out PDUs (RFC 7143 section 11.7), and the start and end of every PDU.
 
+use super::Session;
 use super::event::Fatal;
 use super::host::{Host, Payload};
 use super::receive::Action;
 use super::task::TaskState;
 use super::transfer::{DataOutHeader, Failure, Violation};
-use super::Session;
 use crate::pdu::{DataOut, NopOut, Opcode, RESERVED_TAG, RejectReason};
 
 impl<P: Payload> Session<P> {
     /// A header is there and sound: decides what becomes of the PDU.
     #[inline]
-    pub(super) fn begin_pdu<H: Host<Payload = P>>(&mut self, index: usize, host: &mut H) -> Result<(), Fatal> {
+    pub(super) fn begin_pdu<H: Host<Payload = P>>(
+        &mut self,
+        index: usize,
+        host: &mut H,
+    ) -> Result<(), Fatal> {
         let connection = self.open(index);
         let bhs = connection.rx.bhs;
         // ExpStatSN lies at the same place in every PDU of an initiator.
@@ -31,7 +35,9 @@ impl<P: Payload> Session<P> {
                 self.send_reject(index, RejectReason::PROTOCOL_ERROR);
                 Err(Fatal::UnexpectedLogin)
             }
-            opcode if opcode.is_from_initiator() => self.refuse_pdu(index, RejectReason::COMMAND_NOT_SUPPORTED),
+            opcode if opcode.is_from_initiator() => {
+                self.refuse_pdu(index, RejectReason::COMMAND_NOT_SUPPORTED)
+            }
             // Reserved, or an opcode that only a target sends.
             _ => self.refuse_pdu(index, RejectReason::PROTOCOL_ERROR),
         }
@@ -80,7 +86,11 @@ impl<P: Payload> Session<P> {
 
     /// A whole PDU is there.
     #[inline]
-    pub(super) fn finish_pdu<H: Host<Payload = P>>(&mut self, index: usize, host: &mut H) -> Result<(), Fatal> {
+    pub(super) fn finish_pdu<H: Host<Payload = P>>(
+        &mut self,
+        index: usize,
+        host: &mut H,
+    ) -> Result<(), Fatal> {
         let rx = &mut self.open(index).rx;
         let action = rx.action;
         if !rx.data_is_sound() {

@@ -162,7 +162,8 @@ impl<P: Payload> Session<P> {
             let parked = |rx: &super::receive::Receive| rx.phase == Phase::Parked;
             if self.connections[index].as_ref().is_some_and(|connection| parked(&connection.rx)) {
                 // The header was judged when it came; only the memory was missing.
-                let resumed = self.begin_pdu(index, host).and_then(|()| self.take_input(index, &mut &[][..], host));
+                let resumed =
+                    self.begin_pdu(index, host).and_then(|()| self.take_input(index, &mut &[][..], host));
                 if let Err(fatal) = resumed {
                     self.begin_close(index, CloseCause::Fatal(fatal));
                 }
@@ -218,10 +219,12 @@ impl<P: Payload> Session<P> {
 
     /// Drops the tasks for which `concerned` holds. Those given out are reported when `report` is set, else they stay.
     pub(super) fn abort_where(&mut self, concerned: impl Fn(&Task<P>) -> bool, report: bool) {
-        let ids: Vec<TaskId> = self.tasks.iter().filter(|(_, task)| concerned(task)).map(|(id, _)| id).collect();
+        let ids: Vec<TaskId> =
+            self.tasks.iter().filter(|(_, task)| concerned(task)).map(|(id, _)| id).collect();
         for id in ids {
             let task = self.tasks.get(id).expect("a live task");
-            let (executing, arriving) = (task.state == TaskState::Executing, task.state == TaskState::Arriving);
+            let (executing, arriving) =
+                (task.state == TaskState::Executing, task.state == TaskState::Arriving);
             if executing && !report {
                 continue;
             }
@@ -252,7 +255,8 @@ impl<P: Payload> Session<P> {
             }
         }
         self.drop_requests_of(index, None);
-        self.events.retain(|event| !matches!(event, Queued::Close(closed, _) if usize::from(*closed) == index));
+        self.events
+            .retain(|event| !matches!(event, Queued::Close(closed, _) if usize::from(*closed) == index));
         self.connections[index] = None;
         self.release_in_order();
         self.note_memory();

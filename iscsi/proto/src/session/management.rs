@@ -60,7 +60,13 @@ impl<P: Payload> Session<P> {
     }
 
     /// ABORT TASK. `None`: the task is executing, so the layer above answers.
-    fn abort_referenced(&mut self, id: RequestId, lun: u64, tag: u32, ref_cmd_sn: u32) -> Option<TmfResponse> {
+    fn abort_referenced(
+        &mut self,
+        id: RequestId,
+        lun: u64,
+        tag: u32,
+        ref_cmd_sn: u32,
+    ) -> Option<TmfResponse> {
         if let Some(task_id) = self.tasks.find(tag) {
             let task = self.tasks.get(task_id).expect("found");
             if task.lun != lun {
@@ -126,7 +132,13 @@ impl<P: Payload> Session<P> {
         let Body::TaskManagement { function, lun, referenced, .. } = request.body else { return None };
         // It may have completed since; then there is nothing to abort.
         let referenced = referenced.filter(|task| self.tasks.get(*task).is_some());
-        Some(TaskManagement { id, connection: ConnectionIndex(request.connection), function, lun, referenced })
+        Some(TaskManagement {
+            id,
+            connection: ConnectionIndex(request.connection),
+            function,
+            lun,
+            referenced,
+        })
     }
 
     /// Answers a [`TaskManagement`]. False when its connection is gone.

@@ -11,7 +11,9 @@ use crate::pdu::{Bhs, LogoutReason, RejectReason, TmfFunction};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Body {
     /// A ping that takes a command number.
-    Ping { data: Vec<u8> },
+    Ping {
+        data: Vec<u8>,
+    },
     TaskManagement {
         function: TmfFunction,
         lun: u64,
@@ -26,7 +28,10 @@ pub(crate) enum Body {
         ttt: u32,
         data: Vec<u8>,
     },
-    Logout { reason: LogoutReason, cid: u16 },
+    Logout {
+        reason: LogoutReason,
+        cid: u16,
+    },
 }
 
 /// One request.

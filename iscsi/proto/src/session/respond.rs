@@ -151,7 +151,8 @@ impl<P: Payload> Session<P> {
         let max_burst_bytes = self.rules.max_burst_bytes as usize;
         let connection = self.open(index);
         //= RFC 7143 section 11.7.3: status rides on the last Data-In only without sense, and not for bidirectional commands
-        let collapsed = response.status == STATUS_GOOD && response.sense.is_empty() && !response.bidirectional;
+        let collapsed =
+            response.status == STATUS_GOOD && response.sense.is_empty() && !response.bidirectional;
         let segments = data_in_count(length_bytes, connection.segment_bytes_max, max_burst_bytes);
         let pending = (!collapsed).then(|| {
             let mut header = response.header();
@@ -267,7 +268,8 @@ fn with_length(sense: &[u8]) -> Vec<u8> {
 fn data_in_count(length_bytes: usize, segment_bytes_max: usize, max_burst_bytes: usize) -> u32 {
     let whole_bursts = length_bytes / max_burst_bytes;
     let rest_bytes = length_bytes % max_burst_bytes;
-    (whole_bursts * max_burst_bytes.div_ceil(segment_bytes_max) + rest_bytes.div_ceil(segment_bytes_max)) as u32
+    (whole_bursts * max_burst_bytes.div_ceil(segment_bytes_max) + rest_bytes.div_ceil(segment_bytes_max))
+        as u32
 }
 
 #[cfg(test)]
@@ -275,7 +277,10 @@ mod tests {
     use super::*;
 
     fn task(read: bool, write: bool, expected_bytes: u32, bidirectional_read_bytes: u32) -> Task<()> {
-        Task { read, write, expected_bytes, bidirectional_read_bytes, ..Task::default() }
+        let mut task = Task::default();
+        (task.read, task.write) = (read, write);
+        (task.expected_bytes, task.bidirectional_read_bytes) = (expected_bytes, bidirectional_read_bytes);
+        task
     }
 
     #[test]

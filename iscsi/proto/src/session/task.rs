@@ -111,7 +111,10 @@ impl<P> TaskTable<P> {
     #[inline]
     pub(crate) fn insert(&mut self, itt: u32) -> TaskId {
         let slot = self.free.pop().unwrap_or_else(|| {
-            assert!(self.slots.len() < self.limit, "window and immediate limit keep the table from overflowing");
+            assert!(
+                self.slots.len() < self.limit,
+                "window and immediate limit keep the table from overflowing"
+            );
             self.slots.push(Task::default());
             self.slots.len() as u16 - 1
         });

@@ -9,7 +9,8 @@ use super::request::{Body, Request};
 use super::{Queued, receive::Receive};
 use crate::discovery::TargetRecords;
 use crate::pdu::{
-    DATA_SEGMENT_BYTES_MAX, FLAG_CONTINUE, FLAG_FINAL, RESERVED_TAG, RejectReason, TextRequest, TextResponse, U24,
+    DATA_SEGMENT_BYTES_MAX, FLAG_CONTINUE, FLAG_FINAL, RESERVED_TAG, RejectReason, TextRequest, TextResponse,
+    U24,
 };
 use crate::text::{TextPairs, TextWriter, parse_number};
 use zerocopy::transmute;
@@ -101,12 +102,19 @@ impl<P: Payload> Session<P> {
             // A new exchange; one that was not finished is forgotten (section 11.10.4).
             connection.text = Some(TextExchange::new(itt));
         }
-        let text = connection.text.as_mut().filter(|text| text.itt == itt && (ttt == RESERVED_TAG || text.ttt == ttt));
+        let text = connection
+            .text
+            .as_mut()
+            .filter(|text| text.itt == itt && (ttt == RESERVED_TAG || text.ttt == ttt));
         let text = text.ok_or(RejectReason::INVALID_PDU_FIELD)?;
         if text.sent_bytes < text.answer.len() {
             // The rest of the answer is fetched: with empty requests.
             text.is_final |= is_final;
-            return if data.is_empty() && !is_continued { Ok(false) } else { Err(RejectReason::PROTOCOL_ERROR) };
+            return if data.is_empty() && !is_continued {
+                Ok(false)
+            } else {
+                Err(RejectReason::PROTOCOL_ERROR)
+            };
         }
         if text.question.len() + data.len() > TEXT_REQUEST_BYTES_MAX {
             return Err(RejectReason::LONG_OPERATION_REJECT);
@@ -139,7 +147,8 @@ impl<P: Payload> Session<P> {
     pub fn complete_text(&mut self, id: RequestId, records: &TargetRecords) -> bool {
         let Some(request) = self.requests.get(id) else { return false };
         let index = usize::from(request.connection);
-        let Some(text) = self.connections[index].as_mut().and_then(|connection| connection.text.as_mut()) else {
+        let Some(text) = self.connections[index].as_mut().and_then(|connection| connection.text.as_mut())
+        else {
             return false;
         };
         if text.asking.take().is_none() {

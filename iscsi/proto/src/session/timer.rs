@@ -1,12 +1,12 @@
 //! Signs of life: pings for silent connections, an end for dead ones (RFC 7143 section 11.19).
 
+use super::Queued;
 use super::Session;
 use super::connection::{Connection, Standing};
 use super::event::CloseCause;
 use super::host::Payload;
 use super::limits::CONNECTIONS_MAX;
 use super::receive::Phase;
-use super::Queued;
 
 /// What is to be done about one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +91,10 @@ impl<P: Payload> Connection<P> {
         if stalled || self.backlogged_ns.is_some_and(|then_ns| since(then_ns) >= times.timeout_ns) {
             return Verdict::Dead;
         }
-        if self.rx.phase == Phase::Parked || self.backlogged_ns.is_some() || self.standing == Standing::Leaving {
+        if self.rx.phase == Phase::Parked
+            || self.backlogged_ns.is_some()
+            || self.standing == Standing::Leaving
+        {
             // It is we who do not listen.
             self.received_ns = now_ns;
             self.ping = None;

@@ -135,7 +135,9 @@ impl Transfer {
         self.unsolicited_data_sn = self.unsolicited_data_sn.wrapping_add(1);
         self.unsolicited_bytes = end;
         self.asked_bytes = end;
-        if header.is_final && end < self.unsolicited_limit_bytes && self.expected_bytes > self.unsolicited_limit_bytes
+        if header.is_final
+            && end < self.unsolicited_limit_bytes
+            && self.expected_bytes > self.unsolicited_limit_bytes
         {
             self.fail(Failure::IncorrectAmountOfData);
         }

@@ -251,7 +251,8 @@ impl<P: Payload> Transmit<P> {
                     run_at += left;
                 }
                 Segment::Payload { slot, offset_bytes, length_bytes, .. } => {
-                    let payload = self.payloads[slot as usize].as_ref().expect("kept until its last byte is taken");
+                    let payload =
+                        self.payloads[slot as usize].as_ref().expect("kept until its last byte is taken");
                     let end = offset_bytes + length_bytes;
                     let mut at = offset_bytes + skip;
                     while at < end && filled < out.len() {
@@ -317,7 +318,8 @@ mod tests {
     fn take(tx: &mut Transmit<Chunks>, at_most: usize) -> Vec<u8> {
         let mut out = [IoSlice::new(&[]); 4];
         let filled = tx.slices(&mut out);
-        let bytes: Vec<u8> = out[..filled].iter().flat_map(|slice| slice.iter().copied()).take(at_most).collect();
+        let bytes: Vec<u8> =
+            out[..filled].iter().flat_map(|slice| slice.iter().copied()).take(at_most).collect();
         tx.advance(bytes.len());
         bytes
     }

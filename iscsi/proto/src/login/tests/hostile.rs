@@ -203,7 +203,13 @@ fn duplicate_keys() {
     let text = format!("{NAMES}SessionType=Normal;SessionType=Discovery;");
     assert_eq!(first(&request(OPERATIONAL, &text)).0, repeated);
     // In a later request.
-    for pair in ["InitiatorName=iqn.other;", "SessionType=Normal;", "MaxConnections=1;"] {
+    for pair in [
+        "InitiatorName=iqn.other;",
+        "InitiatorAlias=other;",
+        "TargetName=iqn.other;",
+        "SessionType=Discovery;",
+        "MaxConnections=1;",
+    ] {
         let mut client = Client::new(Policy::open());
         client.turn(OPERATIONAL, &format!("{NAMES}MaxConnections=1;"));
         assert_eq!(failure(&mut client, &request(OPERATIONAL, pair)).0, repeated);

@@ -351,3 +351,19 @@ fn peek_refuses_what_is_no_login() {
     let ahs = LoginRequest { total_ahs_length_words: 1, ..header(SECURITY) };
     assert_eq!(first_login_target(ahs.as_bytes()), Peek::Invalid);
 }
+
+#[test]
+fn names_declared_again_with_the_next_stage_are_taken_when_they_are_the_same() {
+    let mut client = Client::new(Policy::open());
+    client.turn(
+        SECURITY_TO_OPERATIONAL,
+        &format!("{NAMES}SessionType=Normal;InitiatorAlias=a;AuthMethod=None;"),
+    );
+    let again = format!("{NAMES}SessionType=Normal;InitiatorAlias=a;{OPERATIONAL_KEYS}");
+    done(client.ask(OPERATIONAL_TO_FULL, &again).0);
+    assert_eq!(client.policy.admitted.len(), 1);
+
+    let mut client = Client::new(Policy::open());
+    client.turn(SECURITY_TO_OPERATIONAL, DISCOVERY);
+    done(client.ask(OPERATIONAL_TO_FULL, &format!("{DISCOVERY}TargetName=x;")).0);
+}

@@ -1,0 +1,26 @@
+# Each goal installs what it misses (scripts/install.sh), and says so.
+.PHONY: run test test-quick perf fuzz fmt clean help
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
+
+run: ## build, start a node, prove it with a real initiator, serve iSCSI on 127.0.0.1:3260 until Ctrl-C
+	@scripts/run.sh
+
+test: ## every test: unit, model, simulation, real initiators, kill -9, hostile peers
+	@scripts/install.sh test && scripts/test.sh
+
+test-quick: ## what is worth waiting for before each commit
+	@scripts/install.sh test && scripts/test.sh --quick
+
+perf: ## measure against tgt and istgt on this machine
+	@scripts/install.sh perf && cargo build --release --package vega && python3 perf/run.py
+
+fuzz: ## every fuzz target for 60 s (SECONDS=n)
+	@scripts/install.sh fuzz && scripts/fuzz.sh $(or $(SECONDS),60)
+
+fmt: ## format everything
+	@cargo fmt --all
+
+clean: ## remove build products, keep vega-data
+	@cargo clean

@@ -1,0 +1,65 @@
+//! Why a command failed, and with which exit code.
+
+use std::path::PathBuf;
+
+use crate::api::Problem;
+use crate::config::ConfigError;
+use crate::logging::LevelError;
+use crate::model::ModelError;
+
+/// A command that was not done. Messages say what to do next.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CliError {
+    #[error(
+        "no node is running here (looked for {looked_for}); start one with \"vega node\", or say where it is with \
+         --api unix:/path/to/vega.sock"
+    )]
+    NoNode { looked_for: String },
+    #[error("cannot reach a node at {endpoint}: {source}; is it running? \"vega node\" starts one")]
+    Connect { endpoint: String, source: std::io::Error },
+    #[error("the API address {input:?} is neither unix:/path nor http://address:port")]
+    Endpoint { input: String },
+    #[error("the node at {endpoint} did not answer within {seconds} s; wait longer with --timeout")]
+    Timeout { endpoint: String, seconds: u64 },
+    #[error("{}", .0.detail)]
+    Problem(Problem),
+    #[error("{endpoint} does not answer like a vega node: {detail}")]
+    Answer { endpoint: String, detail: String },
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Level(#[from] LevelError),
+    #[error("cannot read the secret file {path}: {source}")]
+    SecretFile { path: PathBuf, source: std::io::Error },
+    #[error("the environment variable {name} is not set or not text")]
+    SecretVariable { name: String },
+    #[error("cannot read standard input: {0}")]
+    Read(std::io::Error),
+    #[error("cannot write the answer: {0}")]
+    Write(std::io::Error),
+    #[error("{input:?} is not LUN=VOLUME, for example 0=data-1")]
+    LunMapping { input: String },
+    #[error("nothing is to be changed; \"vega target set --help\" lists what can be")]
+    NothingToSet,
+    #[error("not confirmed: the data of volume {name} stays; give --yes to destroy it without a question")]
+    NotConfirmed { name: String },
+    #[error("the terminal cannot be used: {0}; \"vega top --once\" needs none")]
+    Terminal(std::io::Error),
+    #[error("cannot start a command: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl CliError {
+    /// 1 failed, 2 wrong usage, 124 too late.
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Timeout { .. } => 124,
+            Self::Problem(problem) if problem.status == 504 => 124,
+            Self::Endpoint { .. } | Self::LunMapping { .. } | Self::NothingToSet | Self::Model(_) => 2,
+            Self::Config(_) | Self::Level(_) => 2,
+            _ => 1,
+        }
+    }
+}

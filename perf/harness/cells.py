@@ -1,0 +1,135 @@
+"""The matrix: which client asks which target for what, in which order.
+
+The order is A B C A B C …: a neighbour that takes the machine for ten seconds then spoils one round of all targets, not all rounds of one.
+While one target is measured the others are stopped (SIGSTOP), so that not even their timers disturb.
+"""
+
+import statistics
+import sys
+import time
+
+from . import clients
+from .process import Failure, Program, free_port, load_average, warnings
+
+
+class Plan:
+    """What is measured, and for how long."""
+
+    def __init__(self, rounds, fio_seconds, load_seconds, backings, chosen):
+        self.rounds, self.fio_seconds, self.load_seconds = rounds, fio_seconds, load_seconds
+        self.backings, self.chosen = backings, chosen
+
+    def wants(self, *words):
+        """True when --only names nothing, or every word of one of its entries."""
+        return not self.chosen or any(all(part in words for part in entry.split("/")) for entry in self.chosen)
+
+    def clients_of(self, backing):
+        """On disk the disk is the limit and one client is enough; fio, so that anybody can repeat it."""
+        return ["load", "fio", "iscsi-perf"] if backing == "memory" else ["fio"]
+
+    def seconds_of(self, client):
+        return self.fio_seconds if client == "fio" else self.load_seconds
+
+
+class Bench:
+    """The running targets and what has been measured so far."""
+
+    def __init__(self, place, client_core, targets):
+        self.place, self.client_core, self.targets = place, client_core, targets
+        self.results = []
+
+    def say(self, text):
+        print(f"perf: {text}", file=sys.stderr, flush=True)
+
+    def only(self, target):
+        """Lets this target run and none of the others."""
+        for other in self.targets.values():
+            if other is target:
+                other.program.thaw()
+            else:
+                other.program.freeze()
+
+    def fill(self):
+        """Every block of every unit is written once: no read is answered from a hole."""
+        for target in self.targets.values():
+            if target.name == "canned":
+                continue
+            self.only(target)
+            for backing, unit in target.units.items():
+                self.say(f"filling {target.name}, {backing}")
+                clients.load_raw(self.place.programs, self.client_core, unit, "fill", 256 << 10, 16, 0)
+
+    def cell(self, target, backing, client, pattern, seconds, number):
+        unit = target.units.get(backing)
+        if unit is None:
+            return
+        self.only(target)
+        load_before = load_average()
+        try:
+            figures = clients.CLIENTS[client](
+                self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes
+            )
+        except Failure as failure:
+            self.say(f"FAILED {target.name}, {backing}, {client}, {pattern.name}: {failure}")
+            warnings.add(f"a run failed and is missing: {target.name}, {backing}, {client}, {pattern.name}")
+            return
+        if figures is not None:
+            self.note(target.name, backing, client, pattern.name, number, load_before, figures)
+
+    def note(self, target, backing, client, pattern, number, load_before, figures):
+        self.results.append({
+            "target": target, "backing": backing, "client": client, "pattern": pattern, "round": number,
+            "load_average": load_before, "at": round(time.time(), 1), **figures,
+        })
+        latency = figures["latency_us"].get("50")
+        p50 = f", p50 {latency:.1f} µs" if latency else ""
+        self.say(f"{number} {backing:6} {client:10} {pattern:13} {target:9} {figures['iops']:10.0f} IOPS{p50}, load {load_before:.1f}")
+
+    def matrix(self, plan):
+        for number in range(1, plan.rounds + 1):
+            for backing in plan.backings:
+                for client in plan.clients_of(backing):
+                    for pattern in clients.PATTERNS:
+                        if plan.wants(backing, client, pattern.name):
+                            for target in self.targets.values():
+                                self.cell(target, backing, client, pattern, plan.seconds_of(client), number)
+            if plan.wants("wire", "pingpong"):
+                self.wire(plan, number)
+
+    def wire(self, plan, number):
+        """The raw exchange, as one more target."""
+        port = free_port()
+        for target in self.targets.values():
+            target.program.freeze()
+        server = Program([self.place.programs["PINGPONG"], "serve", f"127.0.0.1:{port}"], self.place.core, False, self.place.log("pingpong"))
+        try:
+            server.wait_listening(port)
+            for pattern in clients.PATTERNS:
+                load_before = load_average()
+                figures = clients.pingpong(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, plan.load_seconds)
+                self.note("wire", "memory", "pingpong", pattern.name, number, load_before, figures)
+        finally:
+            server.stop()
+
+
+def summarise(results):
+    """Medians over the rounds: {(backing, client, pattern): {target: summary}}."""
+    groups = {}
+    for result in results:
+        key = (result["backing"], result["client"], result["pattern"])
+        groups.setdefault(key, {}).setdefault(result["target"], []).append(result)
+    return {key: {target: summary(rounds) for target, rounds in group.items()} for key, group in groups.items()}
+
+
+def summary(rounds):
+    iops = [one["iops"] for one in rounds]
+    median = statistics.median(iops)
+    percentiles = set.intersection(*(set(one["latency_us"]) for one in rounds))
+    return {
+        "rounds": len(rounds),
+        "iops": median,
+        "bytes_per_second": statistics.median(one["bytes_per_second"] for one in rounds),
+        "spread": (max(iops) - min(iops)) / median if median else 0.0,
+        "load_average": max(one["load_average"] for one in rounds),
+        "latency_us": {p: statistics.median(one["latency_us"][p] for one in rounds) for p in sorted(percentiles, key=float)},
+    }

@@ -1,0 +1,91 @@
+"""What a target costs when nothing happens, and what the first I/O after silence costs."""
+
+import json
+import statistics
+import subprocess
+import time
+
+from . import clients
+from .process import Failure, load_average, pinned
+
+SESSIONS = 8
+PAUSE_MS = 20
+
+
+def run(bench, plan, poll_target):
+    """All the idle cells; a list of plain rows."""
+    rows = []
+    for target in bench.targets.values():
+        if target.name == "canned":
+            continue
+        bench.only(target)
+        row = {"target": target.name, "load_average": load_average()}
+        if plan.wants("idle"):
+            row["cpu_percent"] = idle_cpu_percent(bench, target, max(3.0, 2 * plan.load_seconds))
+        if plan.wants("wake"):
+            row.update(wake(bench, target, plan))
+        bench.say("idle " + json.dumps(row))
+        rows.append(row)
+    if poll_target is not None and plan.wants("poll"):
+        against_poll(bench, plan, poll_target)
+    return rows
+
+
+def idle_cpu_percent(bench, target, seconds):
+    """Processor time with silent sessions logged in, as a share of one core, in percent."""
+    unit = target.units["memory"]
+    command = [bench.place.programs["LOAD"], unit.address, unit.name, str(unit.lun), "hold", str(SESSIONS), "0", str(seconds + 2)]
+    holder = subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=pinned(bench.client_core, True)
+    )
+    try:
+        if '"held"' not in holder.stdout.readline():
+            raise Failure(f"{target.name} did not take {SESSIONS} sessions")
+        time.sleep(1)
+        before, start = target.program.cpu_seconds(), time.monotonic()
+        time.sleep(seconds)
+        used, elapsed = target.program.cpu_seconds() - before, time.monotonic() - start
+    finally:
+        holder.terminate()
+        holder.communicate()
+    return 100 * used / elapsed
+
+
+def wake(bench, target, plan):
+    """One read every 20 ms against one read after the other: p50 and p99 of both, in microseconds."""
+    unit = target.units["memory"]
+    seconds = max(2.5, 1.5 * plan.load_seconds)
+    found = {"after_silence": [], "busy": []}
+    for _ in range(plan.rounds):
+        for name, pattern, depth in (("busy", "randread", 1), ("after_silence", "wake", PAUSE_MS)):
+            figures = clients.load_raw(
+                bench.place.programs, bench.client_core, unit, pattern, 4096, depth, seconds if name != "busy" else plan.load_seconds,
+                # The one that pauses sleeps, and must not wait for its neighbours when it wakes.
+                sleeps=name != "busy",
+            )
+            found[name].append(figures["latency_us"])
+    return {
+        f"{name}_p{p}_us": statistics.median(one[str(p)] for one in rounds) for name, rounds in found.items() for p in (50, 99)
+    }
+
+
+def against_poll(bench, plan, poll_target):
+    """Adaptive against never sleeping, under load: A B A B."""
+    adaptive = bench.targets["vega"]
+    poll_target.start()
+    try:
+        unit = poll_target.units["memory"]
+        adaptive.program.freeze()
+        clients.load_raw(bench.place.programs, bench.client_core, unit, "fill", 256 << 10, 16, 0)
+        patterns = [pattern for pattern in clients.PATTERNS if pattern.direction == "randread"]
+        for number in range(1, plan.rounds + 1):
+            for pattern in patterns:
+                for target, name in ((adaptive, "adaptive"), (poll_target, "poll")):
+                    poll_target.program.freeze()
+                    bench.only(target)
+                    target.program.thaw()
+                    before = load_average()
+                    figures = clients.load(bench.place.programs, bench.client_core, target.units["memory"], pattern, plan.load_seconds, 0)
+                    bench.note(name, "memory", "poll", pattern.name, number, before, figures)
+    finally:
+        poll_target.stop()

@@ -1,0 +1,147 @@
+"""Tables of medians and ratios in Markdown, and the whole of the figures as JSON."""
+
+import json
+import os
+import platform
+import subprocess
+
+from .clients import PATTERNS
+from .process import warnings
+
+ORDER = ["vega", "tgt", "istgt", "canned", "wire"]
+PEERS = ("tgt", "istgt")
+CLIENT_TITLES = {
+    "load": "own client (`load`): spinning, many PDUs per call; it is not the limit",
+    "fio": "fio, libiscsi engine: what users of libiscsi see",
+    "iscsi-perf": "iscsi-perf: libiscsi's own, second opinion",
+}
+
+
+def machine(root):
+    """What the figures were taken on and of."""
+
+    def words(*command):
+        try:
+            return subprocess.run(command, capture_output=True, text=True, cwd=root, timeout=10, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return "unknown"
+
+    model = "unknown"
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                break
+    return {
+        "commit": words("git", "describe", "--always", "--dirty", "--abbrev=12"),
+        "kernel": platform.release(), "processor": model, "cores": os.cpu_count(),
+    }
+
+
+def best_peer(group):
+    """The faster of the peers; a ratio to it is a ratio to both."""
+    figures = [group[peer]["iops"] for peer in PEERS if peer in group]
+    return max(figures) if figures else None
+
+
+def amount(pattern, summary):
+    if pattern.size_bytes >= 64 << 10:
+        return f"{summary['bytes_per_second'] / 1e9:.2f} GB/s"
+    return f"{summary['iops'] / 1e3:.1f} k"
+
+
+def entry(pattern, summary):
+    """`61.2 k, p50 15.1 / p99 30 µs (±4 %)`"""
+    latency = summary["latency_us"]
+    text = amount(pattern, summary)
+    if "50" in latency:
+        text += f", p50 {latency['50']:.0f}" if latency["50"] >= 100 else f", p50 {latency['50']:.1f}"
+        if "99" in latency:
+            text += f" / p99 {latency['99']:.0f}"
+        text += " µs"
+    return f"{text} (±{50 * summary['spread']:.0f} %)"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def main_tables(summaries, wire):
+    parts = []
+    for backing, title in (("memory", "Memory-backed"), ("file", "File-backed, on disk")):
+        for client, client_title in CLIENT_TITLES.items():
+            groups = [(p, summaries[backing, client, p.name]) for p in PATTERNS if (backing, client, p.name) in summaries]
+            if not groups:
+                continue
+            names = [name for name in ORDER if any(name in group for _, group in groups)]
+            if client == "load" and backing == "memory" and wire:
+                names.append("wire")
+            rows = []
+            for pattern, group in groups:
+                group = {**group, **({"wire": wire[pattern.name]} if "wire" in names and pattern.name in wire else {})}
+                best, vega = best_peer(group), group.get("vega")
+                ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
+                limit = group.get("canned")
+                share = f"{100 * vega['iops'] / limit['iops']:.0f} %" if vega and limit else "–"
+                load = max(summary["load_average"] for summary in group.values())
+                rows.append([pattern.title, *(entry(pattern, group[n]) if n in group else "–" for n in names), ratio, share, f"{load:.1f}"])
+            header = ["", *names, "vega ÷ best peer", "of the client's limit", "load"]
+            parts.append(f"### {title}: {client_title}\n\n{table(header, rows)}")
+    return parts
+
+
+def poll_table(summaries):
+    rows = []
+    for pattern in PATTERNS:
+        group = summaries.get(("memory", "poll", pattern.name))
+        if group and {"adaptive", "poll"} <= set(group):
+            ratio = group["adaptive"]["iops"] / group["poll"]["iops"]
+            rows.append([pattern.title, entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**"])
+    if not rows:
+        return []
+    return ["### Adaptive against poll mode, under load (goal: within 3 %)\n\n" + table(["", "adaptive", "poll", "adaptive ÷ poll"], rows)]
+
+
+def idle_table(rows):
+    def figure(row, key, form):
+        return form.format(row[key]) if key in row else "–"
+
+    if not rows:
+        return []
+    body = [
+        [
+            row["target"], figure(row, "cpu_percent", "{:.2f} %"),
+            figure(row, "busy_p50_us", "{:.1f}") + " / " + figure(row, "busy_p99_us", "{:.1f} µs"),
+            figure(row, "after_silence_p50_us", "{:.1f}") + " / " + figure(row, "after_silence_p99_us", "{:.1f} µs"),
+            f"{row['load_average']:.1f}",
+        ]
+        for row in rows
+    ]
+    header = ["", "idle, 8 sessions: share of a core", "busy, depth 1: p50 / p99", "first I/O after 20 ms of silence: p50 / p99", "load"]
+    return ["### When nothing happens (goals: under 2 % of a core; first I/O p99 under 200 µs)\n\n" + table(header, body)]
+
+
+def markdown(summaries, idle_rows, notes, facts, versions):
+    wire = {key[2]: group["wire"] for key, group in summaries.items() if key[1] == "pingpong"}
+    parts = [
+        "## Measured\n\n"
+        f"Commit {facts['commit']}, kernel {facts['kernel']}, {facts['cores']} cores ({facts['processor']}). {versions}. "
+        "One core for the target, one for the client, loopback. Medians over the rounds; ± is half the spread between the rounds. "
+        "**Ratios are what carries over**; load is the machine's load average (2 is the measurement itself)."
+    ]
+    parts += main_tables(summaries, wire) + poll_table(summaries) + idle_table(idle_rows)
+    what = [f"- {name}: {', '.join(f'{backing}: {text}' for backing, text in backings.items())}" for name, backings in notes.items()]
+    parts.append("Backings:\n" + "\n".join(what))
+    if warnings:
+        parts.append("Warnings:\n" + "\n".join(f"- {text}" for text in sorted(warnings)))
+    return "\n\n".join(parts) + "\n"
+
+
+def write_json(path, results, summaries, idle_rows, facts):
+    flat = [
+        {"backing": key[0], "client": key[1], "pattern": key[2], "target": target, **summary}
+        for key, group in summaries.items() for target, summary in group.items()
+    ]
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump({"facts": facts, "summaries": flat, "idle": idle_rows, "runs": results, "warnings": sorted(warnings)}, file, indent=1)

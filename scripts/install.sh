@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Installs what a fresh Debian or Ubuntu misses: scripts/install.sh run|test|perf|fuzz
+#
+# Looks first and touches nothing that is there. Packages come from the machine's own apt sources. Without root (and without sudo
+# that needs no password) it changes nothing and prints the command to run.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cache="${VEGA_CACHE:-$root/.cache}"
+
+say() { printf 'install: %s\n' "$*" >&2; }
+die() { say "$*"; exit 1; }
+
+purpose=${1:-}
+case "$purpose" in
+run | test | perf | fuzz) ;;
+*) die "usage: scripts/install.sh run|test|perf|fuzz" ;;
+esac
+
+# --- packages ---------------------------------------------------------------------------------------------------------------------
+
+installed() {
+    dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q '^install ok installed$'
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+
+can_be_root() {
+    [ "$(id -u)" = 0 ] || { command -v sudo >/dev/null && sudo -n true 2>/dev/null; }
+}
+
+apt_install() {
+    local missing=() package
+    for package in "$@"; do
+        installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return 0
+    command -v apt-get >/dev/null || die "this machine has no apt-get; install these by hand: ${missing[*]}"
+    if ! can_be_root; then
+        say "these packages are missing: ${missing[*]}"
+        die "run this as root, then try again:  apt-get install -y --no-install-recommends ${missing[*]}"
+    fi
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    local options=(-o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends)
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install "${missing[@]}" >&2 ||
+        { as_root apt-get -o DPkg::Lock::Timeout=300 -qq update >&2 &&
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install "${missing[@]}" >&2; } ||
+        die "could not install ${missing[*]}"
+}
+
+# --- Rust -------------------------------------------------------------------------------------------------------------------------
+
+# Rust files name their toolchain in rust-toolchain.toml; rustup fetches it by itself at the first use.
+ensure_rust() {
+    export PATH="$HOME/.cargo/bin:$PATH"
+    if command -v cargo >/dev/null && (cd "$root" && cargo --version >/dev/null 2>&1); then
+        return 0
+    fi
+    if ! command -v rustup >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
+        apt_install rustup
+    fi
+    if command -v rustup >/dev/null; then
+        say "installing the Rust toolchain that rust-toolchain.toml names"
+        (cd "$root" && rustup toolchain install >&2 && cargo --version >/dev/null) && return 0
+    fi
+    die "no usable Rust: install rustup (https://rustup.rs), open a new shell, and try again"
+}
+
+ensure_cargo_tool() { # command crate
+    command -v "$1" >/dev/null && return 0
+    say "building $2 (once)"
+    cargo install --locked --quiet "$2" >&2 || return 1
+}
+
+# --- QEMU's tools with their iSCSI driver -----------------------------------------------------------------------------------------
+
+# The driver is a module that must be of exactly the version of the tools. Where the installed pair does not fit (a backport beside the
+# release, for example), one version of both is unpacked into the cache and nothing is installed.
+ensure_qemu_iscsi() {
+    local probe=iscsi://127.0.0.1:9/iqn.2026-01.example:probe/0
+    iscsi_driver_answers() { # directory or empty
+        local program=qemu-img modules=()
+        if [ -n "$1" ]; then
+            program="$1/usr/bin/qemu-img"
+            modules=(QEMU_MODULE_DIR="$(dirname "$(find "$1/usr/lib" -name 'block-iscsi.so' | head -n 1)")")
+        fi
+        # Nobody listens there, so it must fail; with the driver's words if there is a driver.
+        local words
+        words=$(env "${modules[@]}" "$program" info "$probe" 2>&1 || true)
+        grep -qi 'iscsi: failed to connect' <<<"$words"
+    }
+    [ -x "$cache/qemu/usr/bin/qemu-img" ] && iscsi_driver_answers "$cache/qemu" && return 0
+    if command -v qemu-img >/dev/null && iscsi_driver_answers ""; then
+        return 0
+    fi
+    if ! command -v qemu-img >/dev/null; then
+        apt_install qemu-utils qemu-block-extra
+        iscsi_driver_answers "" && return 0
+    fi
+    local version directory
+    version=$(apt-cache madison qemu-block-extra | awk -F'|' 'NR == 1 { gsub(/ /, "", $2); print $2 }')
+    if [ -z "$version" ] && can_be_root; then
+        as_root apt-get -qq update >&2
+        version=$(apt-cache madison qemu-block-extra | awk -F'|' 'NR == 1 { gsub(/ /, "", $2); print $2 }')
+    fi
+    [ -n "$version" ] || die "apt knows no qemu-block-extra; install QEMU's tools with their iSCSI driver by hand"
+    say "unpacking qemu-utils and qemu-block-extra $version into $cache/qemu"
+    mkdir -p "$cache"
+    directory=$(mktemp -d "$cache/qemu.XXXXXX")
+    (cd "$directory" && apt-get -qq -o APT::Sandbox::User=root download "qemu-utils=$version" "qemu-block-extra=$version" >&2 &&
+        for package in *.deb; do dpkg -x "$package" . && rm "$package"; done) ||
+        { rm -rf "$directory"; die "could not download qemu-utils and qemu-block-extra $version"; }
+    # Libraries of the tools and of the driver.
+    apt_install libiscsi7 liburing2 libaio1 2>/dev/null || apt_install libiscsi7 liburing2 libaio1t64
+    rm -rf "$cache/qemu"
+    mv "$directory" "$cache/qemu"
+    iscsi_driver_answers "$cache/qemu" || die "QEMU's iSCSI driver does not start; see: $cache/qemu/usr/bin/qemu-img info $probe"
+}
+
+# --- purposes ---------------------------------------------------------------------------------------------------------------------
+
+case "$purpose" in
+run)
+    apt_install build-essential pkg-config ca-certificates
+    ensure_rust
+    ensure_qemu_iscsi
+    ;;
+test)
+    apt_install build-essential pkg-config ca-certificates libiscsi-bin e2fsprogs
+    ensure_rust
+    ensure_qemu_iscsi
+    # Building it takes longer than what it checks; scripts/deny.sh checks the core of it without.
+    if [ "${VEGA_NIGHTLY:-0}" = 1 ]; then
+        ensure_cargo_tool cargo-deny cargo-deny || say "cargo-deny could not be built; scripts/deny.sh does its part instead"
+    fi
+    ;;
+perf)
+    apt_install build-essential pkg-config ca-certificates python3 valgrind
+    ensure_rust
+    ;;
+fuzz)
+    apt_install build-essential pkg-config ca-certificates
+    ensure_rust
+    command -v rustup >/dev/null || die "fuzzing needs a nightly toolchain, and that needs rustup"
+    rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal >&2
+    ensure_cargo_tool cargo-fuzz cargo-fuzz || die "could not build cargo-fuzz"
+    ;;
+esac

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# `make run`: build, start a node on ./vega-data, create a volume and a target, prove them with a real initiator, and serve until Ctrl-C.
+#
+# Everything goes through the command line that a person would use. A second run finds the data of the first and checks a mark in it.
+set -euo pipefail
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+cd "$root"
+export PATH="$HOME/.cargo/bin:$PATH"
+
+data=${VEGA_DATA:-$root/vega-data}
+portal=${VEGA_PORTAL:-127.0.0.1:3260}
+volume=${VEGA_VOLUME:-demo}
+target=${VEGA_TARGET:-iqn.2026-11.io.vega:demo}
+size=${VEGA_SIZE:-1GiB}
+api_listen=${VEGA_API_LISTEN:-127.0.0.1:9503}
+host=${portal%:*}
+port=${portal##*:}
+
+say() { printf '%s\n' "$*"; }
+step() { printf '\n==> %s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+scripts/install.sh run
+
+step "building (release)"
+cargo build --release --quiet --package vega
+vega=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/vega
+[ -x "$vega" ] || die "the build left no $vega"
+
+# --- a node -----------------------------------------------------------------------------------------------------------------------
+
+if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
+    die "something already listens on $portal. Stop it, or choose another address: VEGA_PORTAL=127.0.0.1:3261 make run"
+fi
+mkdir -p "$data"
+export VEGA_API="unix:$data/vega.sock"
+log="$data/node.log"
+
+step "starting vega node: iSCSI on $portal, data in $data, log in $log"
+"$vega" node --data-dir "$data" --listen "$portal" --api-listen "$api_listen" >"$log" 2>&1 &
+node=$!
+
+stop_node() {
+    trap - EXIT INT TERM
+    if kill -0 "$node" 2>/dev/null; then
+        printf '\nstopping: commands in flight end, then the node does\n'
+        kill -TERM "$node"
+        wait "$node" || { printf 'error: the node ended with code %s; see %s\n' "$?" "$log" >&2; exit 1; }
+        say "stopped; the data stays in $data"
+    fi
+}
+trap stop_node EXIT
+trap 'exit 0' INT TERM
+
+for _ in $(seq 300); do
+    kill -0 "$node" 2>/dev/null || { tail -n 20 "$log" >&2; die "the node did not start; its last words are above"; }
+    "$vega" status >/dev/null 2>&1 && ready=1 && break
+    sleep 0.1
+done
+[ "${ready:-}" = 1 ] || { tail -n 20 "$log" >&2; die "the node does not answer on $VEGA_API"; }
+
+# --- a volume and a target --------------------------------------------------------------------------------------------------------
+
+fresh=
+if ! "$vega" volume show "$volume" >/dev/null 2>&1; then
+    fresh=1
+    step "creating volume $volume ($size, thin) and target $target"
+    "$vega" volume create "$volume" --size "$size"
+fi
+"$vega" target show "$target" >/dev/null 2>&1 || "$vega" target create "$target"
+"$vega" target show "$target" --output json | tr -d ' \n' | grep -q "\"$volume\"" || "$vega" target lun add "$target" 0 "$volume"
+
+# --- the proof --------------------------------------------------------------------------------------------------------------------
+
+url="iscsi://$portal/$target/0"
+qemu_io() {
+    if [ -x "$root/.cache/qemu/usr/bin/qemu-io" ]; then
+        QEMU_MODULE_DIR=$(dirname "$(find "$root/.cache/qemu/usr/lib" -name block-iscsi.so | head -n 1)") \
+            "$root/.cache/qemu/usr/bin/qemu-io" "$@"
+    else
+        qemu-io "$@"
+    fi
+}
+# qemu-io says "failed" in its output, not always in its exit code.
+prove() {
+    local output
+    output=$(qemu_io -f raw -t none "$@" "$url" 2>&1) || { printf '%s\n' "$output" >&2; die "the initiator failed"; }
+    case "$output" in *failed* | *rror*) printf '%s\n' "$output" >&2; die "the initiator read something else than was written" ;; esac
+}
+
+# The mark: a pattern that the previous run left in the volume (so it must hold 256 MiB), and whose number it left beside the data.
+mark_file="$data/run-mark"
+if [ -z "$fresh" ] && [ -s "$mark_file" ]; then
+    mark=$(cat "$mark_file")
+    step "this data was here before: reading what the previous run left"
+    prove -c "read -P $mark 128M 1M"
+    say "found it: 1 MiB of pattern $mark"
+else
+    mark=0
+fi
+step "proof with a real initiator (QEMU's iSCSI driver): write, flush, read back"
+prove -c "write -P 0x5a 0 64M" -c "flush" -c "read -P 0x5a 0 64M" -c "write -z 8M 8M" -c "read -P 0 8M 8M"
+next=$((mark % 250 + 1))
+prove -c "write -P $next 128M 1M" -c "flush"
+printf '%s\n' "$next" >"$mark_file"
+say "64 MiB written, flushed, read back; zeroes read as zeroes; mark $next left for the next run"
+
+step "what it cost"
+"$vega" top --once || say "(no counters)"
+
+# --- how to use it ----------------------------------------------------------------------------------------------------------------
+
+cat <<TEXT
+
+==> serving $url until Ctrl-C. From another shell:
+
+  vega="$vega"; export VEGA_API="$VEGA_API"
+  \$vega volume list; \$vega session list; \$vega top
+
+  Linux:   iscsiadm -m discovery -t sendtargets -p $portal
+           iscsiadm -m node -T $target -p $portal --login
+  QEMU:    qemu-img info $url
+           qemu-img convert -n -O raw disk.img $url
+  fio:     fio --name=demo --ioengine=libiscsi --filename=$(printf '%s' "$url" | sed 's/:/\\\\:/g') --rw=randread --bs=4k --iodepth=32 \\
+               --runtime=10 --time_based        (needs a fio with the libiscsi engine: make perf builds one)
+TEXT
+
+wait "$node" && code=0 || code=$?
+trap - EXIT
+[ "$code" = 0 ] || { tail -n 20 "$log" >&2; die "the node ended with code $code; its last words are above"; }
