@@ -265,7 +265,9 @@ pub enum PlaneError {
         in_flight: usize,
     },
     /// No answer in time. The request may still take effect; asking again is safe.
-    #[error("the data plane did not answer {request} within {after_ms} ms; it may still happen, and asking again is safe")]
+    #[error(
+        "the data plane did not answer {request} within {after_ms} ms; it may still happen, and asking again is safe"
+    )]
     DeadlineExceeded {
         /// Which request.
         request: &'static str,
@@ -426,7 +428,12 @@ mod tests {
         let bridge = Bridge::new(plane.clone());
         let most = REQUESTS_IN_FLIGHT_MAX + REQUESTS_WAITING_MAX;
         let calls: Vec<_> = (0..most)
-            .map(|_| tokio::spawn({ let bridge = bridge.clone(); async move { bridge.sessions().await } }))
+            .map(|_| {
+                tokio::spawn({
+                    let bridge = bridge.clone();
+                    async move { bridge.sessions().await }
+                })
+            })
             .collect();
         for _ in 0..most {
             tokio::task::yield_now().await;

@@ -11,7 +11,8 @@ use reactor::stats::{CoreStats, StatsSet};
 use uuid::Uuid;
 
 use crate::bridge::{
-    CoreReport, DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts, VolumeStats,
+    CoreReport, DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts,
+    VolumeStats,
 };
 use crate::model::{IscsiName, ResolvedTarget, SessionInfo, VolumeName, VolumeSpec};
 
@@ -94,7 +95,8 @@ impl FakeDataPlane {
     pub fn record(&self, volume: &str, operation: &str, bytes: u64, latency_ns: u64) {
         let inner = self.inner();
         let open = inner.volumes.values().find(|open| open.spec.name.as_str() == volume);
-        let stats = open.and_then(|open| open.stats.op(operation)).expect("the volume is open and has the operation");
+        let stats =
+            open.and_then(|open| open.stats.op(operation)).expect("the volume is open and has the operation");
         stats.record(bytes, latency_ns);
     }
 
@@ -175,7 +177,8 @@ impl FakeDataPlane {
                 }
             }
         }
-        let stats = Arc::new(StatsSet::new(spec.name.as_str(), &["read", "write", "flush", "unmap", "other"]));
+        let stats =
+            Arc::new(StatsSet::new(spec.name.as_str(), &["read", "write", "flush", "unmap", "other"]));
         let facts = facts_of(&spec);
         inner.volumes.insert(spec.name.clone(), OpenVolume { spec, path, stats });
         Ok(Reply::Volume(facts))
@@ -216,7 +219,8 @@ impl Inner {
     }
 
     fn close(&mut self, name: &VolumeName) -> Result<(), PlaneError> {
-        let mapped = self.targets.values().find(|target| target.spec.luns.values().any(|volume| volume == name));
+        let mapped =
+            self.targets.values().find(|target| target.spec.luns.values().any(|volume| volume == name));
         if let Some(target) = mapped {
             let (kind, name) = (ObjectKind::Volume, name.to_string());
             return Err(PlaneError::InUse { kind, name, by: format!("target {}", target.spec.name) });

@@ -16,7 +16,9 @@ pub struct LogHandle {
 
 /// The level is neither a level nor a list of directives.
 #[derive(Debug, thiserror::Error)]
-#[error("log level {level:?}: {source}; use error, warn, info, debug, trace, or directives such as info,control=debug")]
+#[error(
+    "log level {level:?}: {source}; use error, warn, info, debug, trace, or directives such as info,control=debug"
+)]
 pub struct LevelError {
     level: String,
     source: tracing_subscriber::filter::ParseError,

@@ -2,6 +2,9 @@
 //!
 //! One test, because signals are sent to the whole process.
 
+// A test that fails says where; that is all it has to do.
+#![allow(clippy::unwrap_used)]
+
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -78,8 +81,12 @@ fn signal(signal: Signal) {
 #[test]
 fn a_node_lives_through_restarts_and_tells_no_secret() {
     let log = Log::default();
-    let writer = { let log = log.clone(); move || log.clone() };
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(writer).with_ansi(false);
+    let writer = {
+        let log = log.clone();
+        move || log.clone()
+    };
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(writer).with_ansi(false);
     subscriber.init();
     let dir = tempfile::tempdir().unwrap();
     let disk = FakeDisk::default();
@@ -89,10 +96,16 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
     let node = start(dir.path(), plane.clone());
     ask_until(dir.path(), "GET", "/readyz", "", "200");
     ask_until(dir.path(), "POST", "/v1/volumes", r#"{"name":"a","size_bytes":1048576}"#, "201");
-    ask_until(dir.path(), "POST", "/v1/targets", r#"{"name":"iqn.2026-11.io.vega:t","luns":{"0":"a"}}"#, "201");
+    ask_until(
+        dir.path(),
+        "POST",
+        "/v1/targets",
+        r#"{"name":"iqn.2026-11.io.vega:t","luns":{"0":"a"}}"#,
+        "201",
+    );
     let user = format!("{target}/chap-users/host");
     ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy plugh xyzzy"}"#, "200");
-    ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy plugh xyzzy","role":3}"#, "422");
+    ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy plugh xyzzy","role":"admin"}"#, "422");
     ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy"}"#, "422");
     // A second process on the same directory does not start.
     assert_eq!(start(dir.path(), plane.clone()).join().unwrap(), ExitCode::FAILURE);
@@ -107,7 +120,10 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
     let node = start(dir.path(), plane.clone());
     ask_until(dir.path(), "GET", "/readyz", "", "200");
     let served = plane.target(&"iqn.2026-11.io.vega:t".parse().unwrap()).unwrap();
-    assert_eq!((served.spec.luns.len(), served.users[0].secret.reveal_bytes()), (1, b"xyzzy plugh xyzzy".as_slice()));
+    assert_eq!(
+        (served.spec.luns.len(), served.users[0].secret.reveal_bytes()),
+        (1, b"xyzzy plugh xyzzy".as_slice())
+    );
     signal(Signal::INT);
     // It drains, and answers questions meanwhile.
     ask_until(dir.path(), "GET", "/readyz", "", "503");
@@ -117,7 +133,14 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
 
     let text = log.text();
     assert!(!text.contains("plugh"), "a secret is in the log");
-    for said in ["API on unix socket", "API and metrics on http://127.0.0.1:", "iSCSI portal 127.0.0.1:3260,1", "drained", "in use by process", "every initiator that reaches"] {
+    for said in [
+        "API on unix socket",
+        "API and metrics on http://127.0.0.1:",
+        "iSCSI portal 127.0.0.1:3260,1",
+        "drained",
+        "in use by process",
+        "every initiator that reaches",
+    ] {
         assert!(text.contains(said), "{said:?} is not in the log:\n{text}");
     }
 }

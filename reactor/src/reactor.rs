@@ -50,18 +50,16 @@ impl Reactor {
         let mut before = now;
         for (index, (poller, stats)) in self.pollers.iter_mut().zip(self.stats.pollers()).enumerate() {
             self.current.set(index);
-            match poller.poll(now, POLL_BUDGET_ITEMS) {
-                Progress::Busy => {
-                    progress = Progress::Busy;
-                    stats.busy_turns.add(1);
-                    let after = self.clock.now();
-                    self.watchdog.check(&self.stats, index, after.since(before));
-                    before = after;
-                }
-                // Not timed: the clock would cost more than the look at an idle poller. Should it
-                // hold the core all the same, the next busy one is blamed with it.
+            let this = poller.poll(now, POLL_BUDGET_ITEMS);
+            match this {
+                Progress::Busy => stats.busy_turns.add(1),
                 Progress::Idle => stats.idle_turns.add(1),
             }
+            progress = progress.or(this);
+            // Idle ones are timed as well: one that waits for something it should not is idle.
+            let after = self.clock.now();
+            self.watchdog.check(&self.stats, index, after.since(before));
+            before = after;
         }
         self.stats.turns.add(1);
         progress

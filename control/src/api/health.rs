@@ -32,9 +32,13 @@ pub(super) async fn healthz(State(service): State<Service>) -> (StatusCode, Stri
     params(("verbose" = Option<String>, Query, description = "List every check")),
     responses((status = 200, body = String), (status = 503, body = String))
 )]
-pub(super) async fn readyz(State(service): State<Service>, RawQuery(query): RawQuery) -> (StatusCode, String) {
+pub(super) async fn readyz(
+    State(service): State<Service>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, String) {
     let readiness = service.readiness().await;
-    let verbose = query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
+    let verbose =
+        query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose")));
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, lines(&readiness, verbose))
 }

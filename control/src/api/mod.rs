@@ -109,6 +109,9 @@ mod tests {
             std::fs::write(path, &current).unwrap();
         }
         let checked_in = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(checked_in == current, "control/openapi.json is not current: run this test with UPDATE_OPENAPI=1");
+        assert!(
+            checked_in == current,
+            "control/openapi.json is not current: run this test with UPDATE_OPENAPI=1"
+        );
     }
 }

@@ -53,7 +53,9 @@ pub enum BindError {
         source: std::io::Error,
     },
     /// A socket with somebody behind it.
-    #[error("the API socket {path} is served by another process; stop that one, or choose another with api.socket")]
+    #[error(
+        "the API socket {path} is served by another process; stop that one, or choose another with api.socket"
+    )]
     SocketInUse {
         /// The path.
         path: PathBuf,
@@ -160,7 +162,8 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
             std::fs::remove_file(path).map_err(failed)?;
         }
         Ok(_) => {
-            let source = std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists and is not a socket");
+            let source =
+                std::io::Error::new(std::io::ErrorKind::AlreadyExists, "it exists and is not a socket");
             return Err(failed(source));
         }
         Err(_) => {}

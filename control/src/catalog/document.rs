@@ -75,16 +75,17 @@ fn read(path: &Path) -> Result<(State, u64), Unreadable> {
         Ok(None) => return Err(Unreadable::Missing),
         Err(error) => return Err(Unreadable::Fatal(error)),
     };
-    let value: serde_json::Value =
-        serde_json::from_slice(&content).map_err(|error| Unreadable::Damaged(format!("it is not JSON: {error}")))?;
+    let value: serde_json::Value = serde_json::from_slice(&content)
+        .map_err(|error| Unreadable::Damaged(format!("it is not JSON: {error}")))?;
     // Before anything else, because a newer envelope may look different.
-    let found = value.get("version").and_then(serde_json::Value::as_u64).ok_or(damaged("it has no version"))?;
+    let found =
+        value.get("version").and_then(serde_json::Value::as_u64).ok_or(damaged("it has no version"))?;
     if found > VERSION {
         let (path, known) = (path.to_owned(), VERSION);
         return Err(Unreadable::Fatal(CatalogError::NewerVersion { path, found, known }));
     }
-    let envelope: Envelope =
-        serde_json::from_value(value).map_err(|error| Unreadable::Damaged(format!("its envelope: {error}")))?;
+    let envelope: Envelope = serde_json::from_value(value)
+        .map_err(|error| Unreadable::Damaged(format!("its envelope: {error}")))?;
     if crc_of(&envelope.state) != envelope.crc32c {
         return Err(damaged("its checksum does not fit; it was damaged or edited by hand"));
     }

@@ -118,7 +118,8 @@ pub(super) fn read(path: &Path, max_bytes: u64) -> Result<Option<Vec<u8>>, Catal
         Err(error) => return Err(CatalogError::file("open", path)(error)),
     };
     let mut content = Vec::new();
-    let bytes = file.take(max_bytes + 1).read_to_end(&mut content).map_err(CatalogError::file("read", path))?;
+    let bytes =
+        file.take(max_bytes + 1).read_to_end(&mut content).map_err(CatalogError::file("read", path))?;
     if bytes as u64 > max_bytes {
         let reason = format!("it is larger than {max_bytes} bytes");
         return Err(CatalogError::Unusable { path: path.to_owned(), reason });

@@ -33,7 +33,10 @@ impl DataDirLock {
             }
             Err(TryLockError::Error(error)) => return Err(CatalogError::file("lock", &path)(error)),
         }
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(CatalogError::file("write", &path))?;
         Ok(Self { _file: file })
     }

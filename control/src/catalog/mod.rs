@@ -69,7 +69,9 @@ pub struct State {
 impl State {
     /// The targets that map a volume, each with the first of its LUNs that does.
     pub fn mapped_by(&self, volume: &VolumeName) -> Vec<(IscsiName, u16)> {
-        let lun_of = |target: &TargetSpec| target.luns.iter().find(|(_, name)| *name == volume).map(|(lun, _)| lun.get());
+        let lun_of = |target: &TargetSpec| {
+            target.luns.iter().find(|(_, name)| *name == volume).map(|(lun, _)| lun.get())
+        };
         self.targets.values().filter_map(|target| Some((target.name.clone(), lun_of(target)?))).collect()
     }
 }

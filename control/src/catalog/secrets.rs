@@ -40,10 +40,11 @@ impl Secrets {
             return Ok(Self::default());
         };
         // The parser's message could repeat a part of the file; the position is enough.
-        let document: Document = serde_json::from_slice(&content).map_err(|error| CatalogError::Unusable {
-            path: path.clone(),
-            reason: format!("line {}, column {}", error.line(), error.column()),
-        })?;
+        let document: Document =
+            serde_json::from_slice(&content).map_err(|error| CatalogError::Unusable {
+                path: path.clone(),
+                reason: format!("line {}, column {}", error.line(), error.column()),
+            })?;
         if document.version > VERSION {
             return Err(CatalogError::NewerVersion { path, found: document.version, known: VERSION });
         }
@@ -51,7 +52,8 @@ impl Secrets {
     }
 
     pub(super) fn store(&self, data_dir: &Path) -> Result<(), CatalogError> {
-        let text = |secret| std::str::from_utf8(Secret::reveal_bytes(secret)).expect("secrets come from text");
+        let text =
+            |secret| std::str::from_utf8(Secret::reveal_bytes(secret)).expect("secrets come from text");
         let secrets = self.by_target.iter().map(|(target, users)| {
             (target.as_str(), users.iter().map(|(user, secret)| (user.as_str(), text(secret))).collect())
         });

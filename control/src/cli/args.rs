@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::config::{Config, ConfigError, LogFormat, PortalConfig};
 use crate::model::{
-    AuthMethod, ByteSize, ChapRole, ChapUserName, DigestPolicy, InitiatorPattern, IscsiName, SessionId, VolumeName,
+    AuthMethod, ByteSize, ChapRole, ChapUserName, DigestPolicy, InitiatorPattern, IscsiName, SessionId,
+    VolumeName,
 };
 use crate::version::VERSION_AND_COMMIT;
 
@@ -111,7 +112,9 @@ impl NodeArgs {
                 "none" => None,
                 text => Some(text.parse().map_err(|_| ConfigError::Refused {
                     path: "--api-listen".to_owned(),
-                    detail: format!("{text:?} is neither an address and port such as 127.0.0.1:9503 nor \"none\""),
+                    detail: format!(
+                        "{text:?} is neither an address and port such as 127.0.0.1:9503 nor \"none\""
+                    ),
                 })?),
             };
         }

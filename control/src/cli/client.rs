@@ -56,8 +56,14 @@ impl Client {
     }
 
     /// One request. An answer without content is `null`.
-    pub(super) fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, CliError> {
-        let late = || CliError::Timeout { endpoint: self.endpoint.to_string(), seconds: self.timeout.as_secs() };
+    pub(super) fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, CliError> {
+        let late =
+            || CliError::Timeout { endpoint: self.endpoint.to_string(), seconds: self.timeout.as_secs() };
         self.runtime.block_on(async {
             let exchange = tokio::time::timeout(self.timeout, self.exchange(method, path, body));
             exchange.await.unwrap_or_else(|_| Err(late()))
@@ -73,11 +79,13 @@ impl Client {
         let response = match &self.endpoint {
             Endpoint::Unix(socket) => {
                 let stream = tokio::net::UnixStream::connect(socket).await;
-                self.send(stream.map_err(|error| self.unreachable(error))?, "localhost", method, path, body).await?
+                self.send(stream.map_err(|error| self.unreachable(error))?, "localhost", method, path, body)
+                    .await?
             }
             Endpoint::Tcp(address) => {
                 let stream = tokio::net::TcpStream::connect(address).await;
-                self.send(stream.map_err(|error| self.unreachable(error))?, address, method, path, body).await?
+                self.send(stream.map_err(|error| self.unreachable(error))?, address, method, path, body)
+                    .await?
             }
         };
         let status = response.status();
@@ -158,7 +166,9 @@ pub(super) fn segment(name: impl std::fmt::Display) -> String {
     let mut encoded = String::new();
     for byte in name.to_string().bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => encoded.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b':' => {
+                encoded.push(char::from(byte))
+            }
             _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -176,7 +186,8 @@ mod tests {
         assert_eq!(read("unix:///run/vega.sock").as_deref(), Some("unix:/run/vega.sock"));
         assert_eq!(read("http://127.0.0.1:9503/").as_deref(), Some("http://127.0.0.1:9503"));
         assert_eq!(read("http://[::1]:9503").as_deref(), Some("http://[::1]:9503"));
-        for bad in ["", "unix:", "http://", "http://host", "https://host:1", "/run/vega.sock", "http://a b:1"] {
+        for bad in ["", "unix:", "http://", "http://host", "https://host:1", "/run/vega.sock", "http://a b:1"]
+        {
             assert_eq!(read(bad), None, "{bad}");
         }
     }

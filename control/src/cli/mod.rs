@@ -114,7 +114,9 @@ fn command(cli: Cli, streams: &mut Streams<'_>) -> Result<(), CliError> {
     }
     let client = Client::new(&global)?;
     match command {
-        Command::Volume(command) => volume::run(command, &client, &mut printer, streams.input, streams.err, streams.interactive),
+        Command::Volume(command) => {
+            volume::run(command, &client, &mut printer, streams.input, streams.err, streams.interactive)
+        }
         Command::Target(command) => target::run(command, &client, &mut printer, streams.input, streams.err),
         Command::Session(command) => session::run(command, &client, &mut printer),
         Command::Status => session::status(&client, &mut printer),

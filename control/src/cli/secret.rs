@@ -68,10 +68,7 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         // Best effort: the shell restores its terminal as well.
-        let _ = rustix::termios::tcsetattr(
-            std::io::stdin(),
-            rustix::termios::OptionalActions::Now,
-            &self.before,
-        );
+        let _ =
+            rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, &self.before);
     }
 }

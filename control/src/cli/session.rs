@@ -8,7 +8,11 @@ use super::error::CliError;
 use super::output::{Printer, joined, or_none};
 use crate::model::{NodeStatus, SessionInfo};
 
-pub(super) fn run(command: SessionCommand, client: &Client, printer: &mut Printer<'_>) -> Result<(), CliError> {
+pub(super) fn run(
+    command: SessionCommand,
+    client: &Client,
+    printer: &mut Printer<'_>,
+) -> Result<(), CliError> {
     match command {
         SessionCommand::List => {
             let value = client.get("/v1/sessions")?;

@@ -32,7 +32,12 @@ pub(super) fn run(
             let value = client.get("/v1/targets")?;
             let views: Vec<TargetView> = client.read(value.clone())?;
             let header = ["NAME", "LUNS", "AUTH", "USERS", "INITIATORS", "STATE"];
-            printer.table(&value, &header, views.iter().map(row).collect(), "No targets; create one with \"vega target create\".")
+            printer.table(
+                &value,
+                &header,
+                views.iter().map(row).collect(),
+                "No targets; create one with \"vega target create\".",
+            )
         }
         TargetCommand::Show { iqn } => {
             let value = client.get(&path_of(&iqn))?;
@@ -41,7 +46,8 @@ pub(super) fn run(
         }
         TargetCommand::Set { iqn, options } => {
             let TargetOptions { alias, portal_group_tag, auth, header_digest, data_digest } = options;
-            let change = TargetChange { alias, portal_group_tag, auth_method: auth, header_digest, data_digest };
+            let change =
+                TargetChange { alias, portal_group_tag, auth_method: auth, header_digest, data_digest };
             let body = serde_json::to_value(change).expect("a change can be written as JSON");
             if body.as_object().is_some_and(serde_json::Map::is_empty) {
                 return Err(CliError::NothingToSet);
@@ -213,7 +219,9 @@ fn row(view: &TargetView) -> Vec<String> {
 
 fn details(view: &TargetView) -> Vec<(&'static str, String)> {
     let spec = &view.spec;
-    let digest = |policy| serde_json::to_value(policy).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default();
+    let digest = |policy| {
+        serde_json::to_value(policy).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+    };
     let mut lines = vec![
         ("Name", spec.name.to_string()),
         ("Alias", or_none(spec.alias.as_ref())),

@@ -26,7 +26,8 @@ impl Node {
     fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("vega.sock");
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let fixture = Fixture::new();
         let (stop, stopped) = watch::channel(false);
         let binding = Binding { socket: socket.clone(), listen: None, allow_remote: false };
@@ -123,16 +124,25 @@ fn a_target_with_units_users_and_initiators() {
     done(&node.run("volume create a --size 1MiB"));
     let created = node.run(&format!("target create {iqn} --auth chap"));
     done(&created);
-    assert!(created.err.contains("every initiator") && created.err.contains("nobody can log in"), "{}", created.err);
+    assert!(
+        created.err.contains("every initiator") && created.err.contains("nobody can log in"),
+        "{}",
+        created.err
+    );
     done(&node.run(&format!("target lun add {iqn} 0 a")));
     done(&node.run_with(&format!("target user add {iqn} host"), "a secret from stdin\n", false));
     done(&node.run(&format!("target allow add {iqn} iqn.1994-05.com.redhat:*")));
     assert_eq!(node.run(&format!("target allow list {iqn}")).out, "INITIATOR\niqn.1994-05.com.redhat:*\n");
     let served = node.plane.target(&iqn.parse().unwrap()).unwrap();
     assert_eq!(served.users[0].secret.reveal_bytes(), b"a secret from stdin");
-    assert!(served.spec.admits("iqn.1994-05.com.redhat:abc") && !served.spec.admits("iqn.1994-05.com.other:abc"));
+    assert!(
+        served.spec.admits("iqn.1994-05.com.redhat:abc") && !served.spec.admits("iqn.1994-05.com.other:abc")
+    );
     let list = node.run("target list").out;
-    assert!(list.contains("iqn.2026-11.io.vega:t   0=a    chap   host    iqn.1994-05.com.redhat:*   online"), "{list}");
+    assert!(
+        list.contains("iqn.2026-11.io.vega:t   0=a    chap   host    iqn.1994-05.com.redhat:*   online"),
+        "{list}"
+    );
     let short = node.run_with(&format!("target user add {iqn} host"), "short\n", false);
     assert_eq!(short.code, 2);
     assert!(short.err.contains("12 to 255") && !short.err.contains("short"), "{}", short.err);
@@ -178,7 +188,10 @@ fn sessions_status_and_top() {
         tasks: 3,
     });
     let list = node.run("session list").out;
-    assert!(list.contains("0-17   iqn.1994-05.com.redhat:abc   iqn.2026-11.io.vega:t   192.0.2.7:51514   3"), "{list}");
+    assert!(
+        list.contains("0-17   iqn.1994-05.com.redhat:abc   iqn.2026-11.io.vega:t   192.0.2.7:51514   3"),
+        "{list}"
+    );
     done(&node.run("session drop 0-17"));
     let gone = node.run("session drop 0-17");
     assert_eq!((gone.code, gone.err.contains("session 0-17 does not exist")), (1, true));
@@ -213,7 +226,11 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
 fn a_node_that_does_not_run_is_said_with_the_command_that_starts_it() {
     let gone = run(&["--api", "unix:/nonexistent/vega.sock"], "volume list", "", false);
     assert_eq!(gone.code, 1);
-    assert!(gone.err.contains("unix:/nonexistent/vega.sock") && gone.err.contains("\"vega node\""), "{}", gone.err);
+    assert!(
+        gone.err.contains("unix:/nonexistent/vega.sock") && gone.err.contains("\"vega node\""),
+        "{}",
+        gone.err
+    );
     assert_eq!(run(&["--api", "nonsense"], "volume list", "", false).code, 2);
 }
 

@@ -34,14 +34,20 @@ pub(super) fn run(
             let value = client.request(Method::POST, "/v1/volumes", Some(&body))?;
             let view: VolumeView = client.read(value.clone())?;
             notes(&view, err);
-            let line = format!("volume/{} {}, {size}, uuid {}", new.name, view.state.as_str(), view.spec.uuid);
+            let line =
+                format!("volume/{} {}, {size}, uuid {}", new.name, view.state.as_str(), view.spec.uuid);
             printer.done(&value, &line)
         }
         VolumeCommand::List => {
             let value = client.get("/v1/volumes")?;
             let views: Vec<VolumeView> = client.read(value.clone())?;
             let header = ["NAME", "STATE", "SIZE", "ALLOCATED", "BLOCK", "BACKING", "CORE", "MAPPED BY"];
-            printer.table(&value, &header, views.iter().map(row).collect(), "No volumes; create one with \"vega volume create\".")
+            printer.table(
+                &value,
+                &header,
+                views.iter().map(row).collect(),
+                "No volumes; create one with \"vega volume create\".",
+            )
         }
         VolumeCommand::Show { name } => {
             let value = client.get(&path_of(&name))?;
@@ -74,7 +80,12 @@ fn delete(client: &Client, name: &VolumeName, delete_data: bool) -> Result<Value
 }
 
 /// Destroying data takes the name once more from a person, or `--yes` from a script.
-fn confirm(name: &VolumeName, input: &mut dyn Read, err: &mut dyn Write, interactive: bool) -> Result<(), CliError> {
+fn confirm(
+    name: &VolumeName,
+    input: &mut dyn Read,
+    err: &mut dyn Write,
+    interactive: bool,
+) -> Result<(), CliError> {
     let refused = || CliError::NotConfirmed { name: name.to_string() };
     if !interactive {
         return Err(refused());

@@ -12,9 +12,10 @@ pub struct Environment {
 impl Environment {
     /// Picks ours out of the variables of this process.
     pub fn of_process() -> Self {
-        Self::from_variables(std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        }))
+        Self::from_variables(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+        )
     }
 
     /// Picks ours out of any variables.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {path}: {source}; give another file with --config, or none for the defaults")]
+    #[error(
+        "cannot read the configuration {path}: {source}; give another file with --config, or none for the defaults"
+    )]
     Read {
         /// The file.
         path: PathBuf,

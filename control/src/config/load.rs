@@ -77,7 +77,8 @@ pub(super) fn optional_address<'de, D: Deserializer<'de>>(from: D) -> Result<Opt
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = |_| serde::de::Error::custom(format!("{text:?} is not an address and port such as 127.0.0.1:9503"));
+    let wrong =
+        |_| serde::de::Error::custom(format!("{text:?} is not an address and port such as 127.0.0.1:9503"));
     text.parse().map(Some).map_err(wrong)
 }
 

@@ -322,12 +322,15 @@ impl Config {
 
     fn validate_iscsi(&self) -> Result<(), ConfigError> {
         let IscsiConfig { portals, limits, timeouts } = &self.iscsi;
-        ConfigError::check("iscsi.portal", !portals.is_empty(), || "at least one portal is needed".to_owned())?;
+        ConfigError::check("iscsi.portal", !portals.is_empty(), || {
+            "at least one portal is needed".to_owned()
+        })?;
         for (at, portal) in portals.iter().enumerate() {
             ConfigError::check(format!("iscsi.portal[{at}].tag"), portal.tag != 0, || {
                 "portal group tag 0 is reserved; use 1 to 65535".to_owned()
             })?;
-            let twice = portals[..at].iter().any(|other| other.listen == portal.listen && portal.listen.port() != 0);
+            let twice =
+                portals[..at].iter().any(|other| other.listen == portal.listen && portal.listen.port() != 0);
             ConfigError::check(format!("iscsi.portal[{at}].listen"), !twice, || {
                 format!("{} is listed twice", portal.listen)
             })?;
@@ -347,15 +350,19 @@ impl Config {
                 format!("{value} is outside of 512 to 16777215 bytes (RFC 7143, section 13)")
             })?;
         }
-        ConfigError::check("iscsi.limits.first_burst_bytes", limits.first_burst_bytes <= limits.max_burst_bytes, || {
-            "it must not exceed iscsi.limits.max_burst_bytes (RFC 7143, section 13.14)".to_owned()
-        })?;
+        ConfigError::check(
+            "iscsi.limits.first_burst_bytes",
+            limits.first_burst_bytes <= limits.max_burst_bytes,
+            || "it must not exceed iscsi.limits.max_burst_bytes (RFC 7143, section 13.14)".to_owned(),
+        )?;
         ConfigError::check("iscsi.limits.queue_depth", (1..=1024).contains(&limits.queue_depth), || {
             format!("{} is outside of 1 to 1024", limits.queue_depth)
         })?;
-        ConfigError::check("iscsi.limits.outstanding_r2t", (1..=64).contains(&limits.outstanding_r2t), || {
-            format!("{} is outside of 1 to 64", limits.outstanding_r2t)
-        })?;
+        ConfigError::check(
+            "iscsi.limits.outstanding_r2t",
+            (1..=64).contains(&limits.outstanding_r2t),
+            || format!("{} is outside of 1 to 64", limits.outstanding_r2t),
+        )?;
         ConfigError::check("iscsi.limits.sessions", (1..=4096).contains(&limits.sessions), || {
             format!("{} is outside of 1 to 4096", limits.sessions)
         })?;

@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::ConfigError;
 use crate::model::{
-    AuthMethod, Backing, ByteSize, ChapRole, ChapUser, ChapUserName, DigestPolicy, InitiatorPattern, IscsiName,
-    Lun, TargetSpec, VolumeName, VolumeSpec,
+    AuthMethod, Backing, ByteSize, ChapRole, ChapUser, ChapUserName, DigestPolicy, InitiatorPattern,
+    IscsiName, Lun, TargetSpec, VolumeName, VolumeSpec,
 };
 
 /// `[[volume]]`.

@@ -27,11 +27,44 @@ fn the_example_documents_every_key_and_equals_the_defaults() {
     let config = read(&with_objects).unwrap();
     assert!(config.volumes.len() >= 2 && !config.targets.is_empty() && !config.targets[0].users.is_empty());
     for key in [
-        "name", "data_dir", "cores", "idle", "spin_us", "buffer_bytes", "stall_us", "listen", "advertise", "tag",
-        "connections_per_session", "sessions", "max_recv_data_segment_bytes", "max_burst_bytes",
-        "first_burst_bytes", "outstanding_r2t", "queue_depth", "login_s", "nop_interval_s", "nop_answer_s",
-        "drain_s", "socket", "allow_remote", "format", "level", "size", "block_size", "backing", "uuid", "core",
-        "alias", "portal_group_tag", "luns", "auth_method", "role", "secret_file", "allow", "header_digest",
+        "name",
+        "data_dir",
+        "cores",
+        "idle",
+        "spin_us",
+        "buffer_bytes",
+        "stall_us",
+        "listen",
+        "advertise",
+        "tag",
+        "connections_per_session",
+        "sessions",
+        "max_recv_data_segment_bytes",
+        "max_burst_bytes",
+        "first_burst_bytes",
+        "outstanding_r2t",
+        "queue_depth",
+        "login_s",
+        "nop_interval_s",
+        "nop_answer_s",
+        "drain_s",
+        "socket",
+        "allow_remote",
+        "format",
+        "level",
+        "size",
+        "block_size",
+        "backing",
+        "uuid",
+        "core",
+        "alias",
+        "portal_group_tag",
+        "luns",
+        "auth_method",
+        "role",
+        "secret_file",
+        "allow",
+        "header_digest",
         "data_digest",
     ] {
         let shown = example.lines().any(|line| {
@@ -44,10 +77,16 @@ fn the_example_documents_every_key_and_equals_the_defaults() {
 
 #[test]
 fn unknown_keys_are_named_with_their_path_and_the_nearest_key() {
-    assert_eq!(refusal("[reactor]\nspin_ms = 3"), "test.toml: unknown key reactor.spin_ms; did you mean reactor.spin_us?");
+    assert_eq!(
+        refusal("[reactor]\nspin_ms = 3"),
+        "test.toml: unknown key reactor.spin_ms; did you mean reactor.spin_us?"
+    );
     assert_eq!(refusal("[reactr]\n"), "test.toml: unknown key reactr; did you mean reactor?");
     let nested = refusal("[iscsi.limits]\nqueue_dept = 3");
-    assert_eq!(nested, "test.toml: unknown key iscsi.limits.queue_dept; did you mean iscsi.limits.queue_depth?");
+    assert_eq!(
+        nested,
+        "test.toml: unknown key iscsi.limits.queue_dept; did you mean iscsi.limits.queue_depth?"
+    );
     let list = refusal("[[volume]]\nname = 'a'\nsize = 1048576\nblocksize = 512");
     assert_eq!(list, "test.toml: unknown key volume[0].blocksize; did you mean volume[0].block_size?");
     assert_eq!(refusal("zzzzzzzzzzzz = 1"), "test.toml: unknown key zzzzzzzzzzzz");

@@ -53,7 +53,11 @@ impl Family {
         self.samples.push(Sample { labels, value: Value::Number(value) });
     }
 
-    pub(super) fn push_durations(&mut self, labels: Vec<(&'static str, String)>, durations: HistogramSnapshot) {
+    pub(super) fn push_durations(
+        &mut self,
+        labels: Vec<(&'static str, String)>,
+        durations: HistogramSnapshot,
+    ) {
         assert!(self.kind == Kind::Histogram, "only a histogram has durations");
         self.samples.push(Sample { labels, value: Value::Durations(Box::new(durations)) });
     }

@@ -61,7 +61,8 @@ mod tests {
         assert_eq!(Format::accepted(""), Format::Text);
         assert_eq!(Format::accepted("*/*"), Format::Text);
         assert_eq!(Format::accepted("text/html,text/plain;q=0.5"), Format::Text);
-        let classic = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        let classic =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
         assert_eq!(Format::accepted(classic), Format::OpenMetrics);
         let native = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited;q=0.6,";
         assert_eq!(Format::accepted(&format!("{native}{classic}")), Format::Protobuf);

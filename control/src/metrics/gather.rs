@@ -79,13 +79,17 @@ type CoreReading = fn(&CoreStats) -> f64;
 /// Name, help, and how it is read.
 const CORE_COUNTERS: &[(&str, &str, CoreReading)] = &[
     ("vega_core_busy_seconds", "Time in turns with work", |core| core.busy_ns.get() as f64 * NS),
-    ("vega_core_idle_seconds", "Time in turns without work, spinning or asleep", |core| core.idle_ns.get() as f64 * NS),
+    ("vega_core_idle_seconds", "Time in turns without work, spinning or asleep", |core| {
+        core.idle_ns.get() as f64 * NS
+    }),
     ("vega_core_asleep_seconds", "Time asleep in the kernel, a part of the idle time", |core| {
         core.asleep_ns.get() as f64 * NS
     }),
     ("vega_core_turns", "Turns of the poll loop", |core| core.turns.get() as f64),
     ("vega_core_sleeps", "Times the core went to sleep", |core| core.sleeps.get() as f64),
-    ("vega_core_stalls", "Turns of a poller that held the core longer than allowed", |core| core.stalls.get() as f64),
+    ("vega_core_stalls", "Turns of a poller that held the core longer than allowed", |core| {
+        core.stalls.get() as f64
+    }),
     ("vega_core_messages", "Messages from other threads", |core| core.messages.get() as f64),
     ("vega_core_accept_failures", "Times accept failed for want of descriptors or memory", |core| {
         core.accept_failures.get() as f64
@@ -127,8 +131,10 @@ fn of_core(core: &CoreReport) -> Vec<(&'static str, String)> {
 }
 
 fn pollers(cores: &[CoreReport]) -> [Family; 2] {
-    let mut turns = Family::new(Kind::Counter, "vega_poller_turns", "Turns of one poller, with and without work");
-    let mut stalls = Family::new(Kind::Counter, "vega_poller_stalls", "Turns in which the poller took too long");
+    let mut turns =
+        Family::new(Kind::Counter, "vega_poller_turns", "Turns of one poller, with and without work");
+    let mut stalls =
+        Family::new(Kind::Counter, "vega_poller_stalls", "Turns in which the poller took too long");
     for core in cores {
         for poller in core.stats.pollers() {
             let of_poller = || vec![("core", core.core.to_string()), ("poller", poller.name.to_owned())];

@@ -149,7 +149,8 @@ mod tests {
         assert_eq!(decoded.iter().map(|(_, _, count)| count).sum::<i64>(), 17);
         for (ns, times) in values {
             let seconds = ns as f64 * SECONDS_PER_NS;
-            let found = decoded.iter().find(|(low, high, _)| *low * 0.98 < seconds && seconds <= *high * 1.02);
+            let found =
+                decoded.iter().find(|(low, high, _)| *low * 0.98 < seconds && seconds <= *high * 1.02);
             assert!(found.is_some_and(|(_, _, count)| *count >= times as i64), "{ns}");
         }
         assert!(Native::of(&HistogramSnapshot::default()).spans.is_empty());

@@ -29,7 +29,10 @@ fn parse_text(text: &str) -> BTreeMap<String, f64> {
             assert!(helped.insert(name.to_owned()) && !help.is_empty(), "{line}");
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').unwrap();
-            assert!(helped.contains(name) && types.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
+            assert!(
+                helped.contains(name) && types.insert(name.to_owned(), kind.to_owned()).is_none(),
+                "{line}"
+            );
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
@@ -40,11 +43,17 @@ fn parse_text(text: &str) -> BTreeMap<String, f64> {
                 .unwrap_or(name);
             let kind = types.get(family).unwrap_or_else(|| panic!("{line} has no type"));
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{line}");
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{line}"
+            );
             for unit in ["_ms", "_us", "_ns", "_kb", "_mb", "_seconds_seconds"] {
                 assert!(!name.ends_with(unit), "{line}");
             }
-            assert!(samples.insert(series.to_owned(), value.parse().unwrap()).is_none(), "{line} is there twice");
+            assert!(
+                samples.insert(series.to_owned(), value.parse().unwrap()).is_none(),
+                "{line} is there twice"
+            );
         }
     }
     samples
@@ -54,13 +63,16 @@ fn parse_text(text: &str) -> BTreeMap<String, f64> {
 async fn text_follows_the_rules_and_says_what_happened() {
     let text = String::from_utf8(gathered().await.encode(Format::Text)).unwrap();
     let samples = parse_text(&text);
-    let read = |series: &str| samples.get(series).copied().unwrap_or_else(|| panic!("{series} is not in:\n{text}"));
+    let read =
+        |series: &str| samples.get(series).copied().unwrap_or_else(|| panic!("{series} is not in:\n{text}"));
     assert_eq!(read("vega_volume_operations_total{volume=\"a\",operation=\"read\"}"), 4.0);
     assert_eq!(read("vega_volume_bytes_total{volume=\"a\",operation=\"read\"}"), 16384.0);
     assert_eq!(read("vega_volume_errors_total{volume=\"a\",operation=\"write\"}"), 0.0);
     assert_eq!(read("vega_volume_size_bytes{volume=\"b\"}"), 1_048_576.0);
     let bucket = |le: &str| {
-        read(&format!("vega_volume_operation_duration_seconds_bucket{{volume=\"a\",operation=\"read\",le=\"{le}\"}}"))
+        read(&format!(
+            "vega_volume_operation_duration_seconds_bucket{{volume=\"a\",operation=\"read\",le=\"{le}\"}}"
+        ))
     };
     assert_eq!((bucket("0.00001"), bucket("0.0001"), bucket("0.005"), bucket("+Inf")), (2.0, 3.0, 4.0, 4.0));
     assert_eq!(read("vega_volume_operation_duration_seconds_count{volume=\"b\",operation=\"flush\"}"), 1.0);

@@ -37,7 +37,9 @@ pub enum ModelError {
         reason: &'static str,
     },
     /// Not a user name for CHAP.
-    #[error("CHAP user name {input:?}: {reason}; use 1 to 255 printable ASCII characters without blanks, '/' or ','")]
+    #[error(
+        "CHAP user name {input:?}: {reason}; use 1 to 255 printable ASCII characters without blanks, '/' or ','"
+    )]
     ChapUserName {
         /// What was given.
         input: String,
@@ -67,7 +69,9 @@ pub enum ModelError {
         block_size: u32,
     },
     /// A size that is not a whole number of blocks, or out of range.
-    #[error("size {size_bytes} bytes: {reason}; use a multiple of {block_size} from {min_bytes} to {max_bytes} bytes")]
+    #[error(
+        "size {size_bytes} bytes: {reason}; use a multiple of {block_size} from {min_bytes} to {max_bytes} bytes"
+    )]
     VolumeSize {
         /// What was given.
         size_bytes: u64,
@@ -81,7 +85,9 @@ pub enum ModelError {
         max_bytes: u64,
     },
     /// A size in words that cannot be read.
-    #[error("size {input:?}: {reason}; write bytes or a number with a unit, for example 10GiB, 512MiB or 10G")]
+    #[error(
+        "size {input:?}: {reason}; write bytes or a number with a unit, for example 10GiB, 512MiB or 10G"
+    )]
     SizeText {
         /// What was given.
         input: String,
@@ -89,7 +95,9 @@ pub enum ModelError {
         reason: &'static str,
     },
     /// A device path that is not absolute.
-    #[error("device path {path:?} is not absolute; give a path that stays the same after a restart, such as /dev/disk/by-id/…")]
+    #[error(
+        "device path {path:?} is not absolute; give a path that stays the same after a restart, such as /dev/disk/by-id/…"
+    )]
     DevicePath {
         /// What was given.
         path: std::path::PathBuf,

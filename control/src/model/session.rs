@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::IscsiName;
 
 /// Names a session on this node: the core that serves it and its TSIH there. Written `CORE-TSIH`.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SessionId {
     /// Index of the core.
@@ -35,7 +33,8 @@ impl std::str::FromStr for SessionId {
     type Err = SessionIdError;
 
     fn from_str(input: &str) -> Result<Self, SessionIdError> {
-        let parsed = input.split_once('-').and_then(|(core, tsih)| Some((core.parse().ok()?, tsih.parse().ok()?)));
+        let parsed =
+            input.split_once('-').and_then(|(core, tsih)| Some((core.parse().ok()?, tsih.parse().ok()?)));
         match parsed {
             Some((core, tsih)) => Ok(Self { core, tsih }),
             None => Err(SessionIdError { input: super::name::shortened(input.to_owned()) }),

@@ -51,7 +51,9 @@ pub enum ServiceError {
         remedy: String,
     },
     /// Another operation has begun and must end first.
-    #[error("volume {name} is {phase}; wait until \"vega volume show {name}\" says otherwise, or repeat that operation")]
+    #[error(
+        "volume {name} is {phase}; wait until \"vega volume show {name}\" says otherwise, or repeat that operation"
+    )]
     Unfinished {
         /// The volume.
         name: String,
@@ -72,7 +74,9 @@ pub enum ServiceError {
         wanted_bytes: u64,
     },
     /// Data would be destroyed.
-    #[error("this destroys the data of volume {name}: repeat with delete_data=true and confirm={name} ({command})")]
+    #[error(
+        "this destroys the data of volume {name}: repeat with delete_data=true and confirm={name} ({command})"
+    )]
     NotConfirmed {
         /// The volume.
         name: String,

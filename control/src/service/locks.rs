@@ -40,7 +40,10 @@ mod tests {
     async fn same_name_waits_other_name_does_not_and_nothing_is_kept() {
         let locks = Arc::new(KeyedLocks::default());
         let held = locks.lock("a").await;
-        let waiting = tokio::spawn({ let locks = locks.clone(); async move { drop(locks.lock("a").await) } });
+        let waiting = tokio::spawn({
+            let locks = locks.clone();
+            async move { drop(locks.lock("a").await) }
+        });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
         drop(locks.lock("b").await);

@@ -22,8 +22,8 @@ use std::time::Instant;
 pub use error::ServiceError;
 pub use targets::TargetChange;
 pub use views::{
-    Created, NewTarget, NewVolume, OpReading, StatsView, TargetView, VolumeDeleted, VolumeReading, VolumeState,
-    VolumeView,
+    Created, NewTarget, NewVolume, OpReading, StatsView, TargetView, VolumeDeleted, VolumeReading,
+    VolumeState, VolumeView,
 };
 
 use crate::bridge::{Bridge, PlaneError, StatsReport};
@@ -161,10 +161,7 @@ impl Service {
     }
 
     /// Lets `operation` run to its end even when the caller goes away.
-    async fn to_the_end<T: Send + 'static>(
-        &self,
-        operation: impl Future<Output = T> + Send + 'static,
-    ) -> T {
+    async fn to_the_end<T: Send + 'static>(&self, operation: impl Future<Output = T> + Send + 'static) -> T {
         tokio::spawn(operation).await.expect("an operation does not panic and is not cancelled")
     }
 }

@@ -77,7 +77,8 @@ impl Service {
         for record in volumes {
             self.restore_volume(record).await;
         }
-        let targets: Vec<IscsiName> = self.observed(|observed| observed.target_problems.keys().cloned().collect());
+        let targets: Vec<IscsiName> =
+            self.observed(|observed| observed.target_problems.keys().cloned().collect());
         for name in targets {
             let _turn = self.inner.target_locks.lock(name.as_str()).await;
             if let Some(spec) = self.state().targets.get(&name) {
@@ -136,7 +137,8 @@ enum SetupError {
 }
 
 fn read_secret(path: &std::path::Path) -> Result<Secret, SetupError> {
-    let content = std::fs::read(path).map_err(|source| SetupError::SecretFile { path: path.to_owned(), source })?;
+    let content =
+        std::fs::read(path).map_err(|source| SetupError::SecretFile { path: path.to_owned(), source })?;
     Secret::from_line(content).map_err(|source| SetupError::Secret { path: path.to_owned(), source })
 }
 

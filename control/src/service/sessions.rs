@@ -34,7 +34,8 @@ impl Service {
         }
         match self.bridge().stats().await {
             Ok(report) => {
-                *guard(&self.inner.last_stats) = LastStats { at: Some(Instant::now()), report: report.clone() };
+                *guard(&self.inner.last_stats) =
+                    LastStats { at: Some(Instant::now()), report: report.clone() };
                 (report, None)
             }
             Err(error) => (guard(&self.inner.last_stats).report.clone(), Some(error)),
@@ -94,7 +95,8 @@ impl Service {
             check("not-draining".to_owned(), stopping),
         ];
         self.observed(|observed| {
-            let waiting = (!observed.restored).then(|| "volumes and targets are still being opened".to_owned());
+            let waiting =
+                (!observed.restored).then(|| "volumes and targets are still being opened".to_owned());
             checks.push(check("restored".to_owned(), waiting));
             for name in state.volumes.keys() {
                 let unopened = || (!observed.open.contains_key(name)).then(|| "not open yet".to_owned());

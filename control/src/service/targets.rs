@@ -321,10 +321,13 @@ impl Service {
             }
             Err(error) => Err(error),
         };
-        let list = || missing.iter().map(|(lun, volume)| format!("{lun} ({volume})")).collect::<Vec<_>>().join(", ");
+        let list =
+            || missing.iter().map(|(lun, volume)| format!("{lun} ({volume})")).collect::<Vec<_>>().join(", ");
         let problem = match &result {
             Err(error) => Some(error.to_string()),
-            Ok(()) if !missing.is_empty() => Some(format!("served without LUN {}: the volume is not open", list())),
+            Ok(()) if !missing.is_empty() => {
+                Some(format!("served without LUN {}: the volume is not open", list()))
+            }
             Ok(()) => None,
         };
         if let Some(problem) = &problem {

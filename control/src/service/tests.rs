@@ -169,7 +169,11 @@ async fn growing_never_shrinks_and_survives_a_lost_answer() {
     let view = it.service.grow_volume(&name("a"), 2 << 20).await.unwrap();
     assert_eq!(view.spec.size_bytes, 2 << 20);
     let log = it.plane.log();
-    assert_eq!(log.iter().filter(|request| **request == "grow-volume").count(), 1, "the same size is no change");
+    assert_eq!(
+        log.iter().filter(|request| **request == "grow-volume").count(),
+        1,
+        "the same size is no change"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +256,9 @@ async fn users_reach_the_data_plane_with_their_secrets_and_refusals_are_taken_ba
     let it = Fixture::new();
     let (target, secret) = (iqn("t"), |text: &str| Secret::new(text.as_bytes().to_vec()).unwrap());
     it.service.create_target(new_target("t")).await.unwrap();
-    let put = |user: &str, role, text: &str| it.service.put_user(&target, user.parse().unwrap(), role, secret(text));
+    let put = |user: &str, role, text: &str| {
+        it.service.put_user(&target, user.parse().unwrap(), role, secret(text))
+    };
     put("host", ChapRole::Initiator, "first secret 1").await.unwrap();
     let error = put("self", ChapRole::Target, "first secret 1").await.unwrap_err();
     assert!(error.to_string().contains("each direction"), "{error}");
@@ -292,7 +298,8 @@ async fn one_volume_that_cannot_be_opened_holds_up_nobody_and_is_tried_again() {
     let served = it.plane.target(&iqn("t")).unwrap();
     assert_eq!(served.spec.luns.keys().map(|lun| lun.get()).collect::<Vec<_>>(), [0, 2]);
     let readiness = it.service.readiness().await;
-    let failed: Vec<_> = readiness.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect();
+    let failed: Vec<_> =
+        readiness.checks.iter().filter(|check| !check.ok).map(|check| check.name.as_str()).collect();
     assert_eq!(failed, ["volume/b", "target/iqn.2026-11.io.vega:t"]);
     assert_eq!(it.service.volume(&name("b")).await.unwrap().state, VolumeState::Failed);
 

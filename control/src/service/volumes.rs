@@ -47,7 +47,8 @@ impl Service {
             (_, Some(_), _) => VolumeState::Online,
             (_, None, None) => VolumeState::Creating,
         };
-        let allocated_bytes = allocated.iter().find(|(name, _)| *name == spec.name).and_then(|(_, bytes)| *bytes);
+        let allocated_bytes =
+            allocated.iter().find(|(name, _)| *name == spec.name).and_then(|(_, bytes)| *bytes);
         let path = volume_path(&self.facts().data_dir, &spec);
         VolumeView {
             state: state_now,

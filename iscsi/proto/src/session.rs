@@ -484,7 +484,7 @@ impl<P: Payload> Session<P> {
     /// Fills `out` from the start with what to send next; how many were filled.
     pub fn tx_slices<'a>(&'a mut self, connection: ConnectionIndex, out: &mut [IoSlice<'a>]) -> usize {
         let index = usize::from(connection.0);
-        self.build_data_in(index);
+        self.build_ahead(index);
         match self.connections.get(index).and_then(Option::as_ref) {
             Some(connection) if connection.standing != Standing::Closed => connection.tx.slices(out),
             _ => 0,

@@ -14,11 +14,11 @@ use volume::volume::Volume;
 
 use crate::core::TargetCore;
 use crate::error::TargetError;
-use crate::limits::VOLUMES_PER_CORE_MAX;
+use crate::limits::{DRAIN_LINGER, VOLUMES_PER_CORE_MAX};
 use crate::message::{Answer, CoreMessage, SessionReport};
 use crate::setup::VolumeSetup;
 use crate::slots::Key;
-use crate::state::{Disk, Phase};
+use crate::state::{Disk, Draining, Phase};
 use crate::task_set::TaskSet;
 
 /// The tag of a flush that belongs to no task: no key has this number, a table never gets that full.
@@ -67,7 +67,7 @@ impl TargetCore {
 
     fn add_volume(&mut self, setup: VolumeSetup) -> Added {
         let VolumeSetup { name, serial, channel, metadata, reservations } = setup;
-        if self.draining.is_some() {
+        if self.is_draining() {
             return Err(TargetError::Draining);
         }
         if self.disk_names.contains_key(&name) {
@@ -245,23 +245,34 @@ impl TargetCore {
 
     fn begin_draining(&mut self, answer: Answer<()>) {
         self.portals.clear();
-        self.draining = Some(answer);
-        for session in self.sessions.keys() {
-            self.close_session(session);
+        let deadline = self.core.clock.now().after(DRAIN_LINGER);
+        self.draining = Some(Draining { answer, deadline, closing: Vec::new() });
+        for (key, connection) in self.connections.iter_mut() {
+            // No more commands; those in flight still end and are answered.
+            connection.paused = true;
+            self.group.pause_recv(key.index(), true);
         }
     }
 
-    /// Shutting down: connections first, then their last I/O, then a flush of every volume, then the answer.
+    /// Shutting down: commands in flight first, then the connections, then a flush of every volume, then the answer.
     pub(crate) fn go_on_draining(&mut self) {
-        let logins: Vec<Key> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| !matches!(connection.phase, Phase::Full { .. }))
-            .map(|(key, _)| key)
-            .collect();
-        for key in logins {
-            self.lose_connection(key);
+        let Some(draining) = &mut self.draining else { return };
+        let late = draining.deadline <= self.core.clock.now();
+        let mut closing = std::mem::take(&mut draining.closing);
+        for key in self.connections.keys() {
+            let full = self.connections.get(key).is_some_and(|c| matches!(c.phase, Phase::Full { .. }));
+            if late || !full {
+                self.lose_connection(key);
+            }
         }
+        for session in self.sessions.keys() {
+            let idle = self.sessions.get(session).is_some_and(|entry| entry.open_tasks == 0);
+            if idle && !closing.contains(&session) {
+                closing.push(session);
+                self.close_session(session);
+            }
+        }
+        self.draining.as_mut().expect("looked up above").closing = closing;
         if !self.sessions.is_empty() || !self.tasks.is_empty() {
             return;
         }
@@ -275,8 +286,9 @@ impl TargetCore {
             self.close_if_idle(key);
             open |= self.disks.get(key).is_some();
         }
-        if !open && let Some(answer) = self.draining.take() {
-            answer(());
+        if !open && let Some(draining) = self.draining.take() {
+            self.drained = true;
+            (draining.answer)(());
         }
     }
 

@@ -3,7 +3,7 @@
 use iscsi_proto::pdu::TaskAttribute;
 use iscsi_proto::session::{Command as SessionCommand, Completion, TaskId};
 use reactor::buffer::Sgl;
-use scsi::{Command, Context, DataIn, Response, Status, Step};
+use scsi::{Command, Context, DataIn, Response, Sense, Status, Step};
 use smallvec::SmallVec;
 use volume::bdev::{Done, IoChannel, IoStatus};
 use volume::op_stats::OpKind;
@@ -216,6 +216,15 @@ impl TargetCore {
             }
         }
         self.close_if_idle(disk_key);
+    }
+
+    /// Answers a task whose logical unit is taken from under it, and ends it.
+    pub(crate) fn refuse_task(&mut self, key: Key) {
+        if let Some(task) = self.tasks.get(key).filter(|task| !task.aborted) {
+            let (session, id) = (task.session, task.id);
+            self.respond(session, id, 0, Response::check(Sense::NO_SUCH_LUN, false));
+        }
+        self.abort_task(key, None);
     }
 
     /// Answers a command that never became a task.

@@ -14,10 +14,10 @@ use volume::metadata::MetadataDone;
 use crate::limits::{
     CONNECTIONS_PER_CORE_MAX, SCRATCH_BYTES, SESSIONS_PER_CORE_MAX, TASKS_PER_CORE_MAX, VOLUMES_PER_CORE_MAX,
 };
-use crate::message::{Answer, CoreMessage, Directory};
+use crate::message::{CoreMessage, Directory};
 use crate::setup::Settings;
 use crate::slots::{Key, Slots};
-use crate::state::{Barrier, Connection, Disk, SessionEntry, Target, Task};
+use crate::state::{Barrier, Connection, Disk, Draining, SessionEntry, Target, Task};
 
 /// How many messages are taken per turn.
 const MESSAGES_PER_TURN: usize = 16;
@@ -50,7 +50,8 @@ pub struct TargetCore {
     pub(crate) directory: Arc<Directory>,
     pub(crate) next_tsih: u16,
     pub(crate) next_port_id: u16,
-    pub(crate) draining: Option<Answer<()>>,
+    pub(crate) draining: Option<Draining>,
+    pub(crate) drained: bool,
     /// Connections with something to send.
     pub(crate) dirty: Vec<Key>,
     /// Connections that hold received bytes back.
@@ -95,6 +96,7 @@ impl TargetCore {
             next_tsih: 1,
             next_port_id: 1,
             draining: None,
+            drained: false,
             dirty: Vec::new(),
             starved: Vec::new(),
             eventful: Vec::new(),
@@ -210,6 +212,11 @@ impl TargetCore {
         if self.draining.is_some() {
             self.go_on_draining();
         }
+    }
+
+    /// True once the core was told to shut down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_some() || self.drained
     }
 
     /// A disk has I/O in flight.

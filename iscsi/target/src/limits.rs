@@ -18,6 +18,8 @@ pub const LUNS_PER_TARGET_MAX: usize = 256;
 pub const LOGIN_TIMEOUT: Duration = Duration::from_secs(15);
 /// A connection that we close is given this long to take the last response.
 pub const CLOSE_LINGER: Duration = Duration::from_secs(2);
+/// When the core shuts down, commands in flight and last bytes are given this long.
+pub const DRAIN_LINGER: Duration = Duration::from_secs(4);
 /// How many bytes one receive call may put into the core's scratch buffer.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
 /// Receive calls per stream and turn: a busy stream must not starve its neighbours.
@@ -26,6 +28,8 @@ pub const RECV_CALLS_PER_TURN: usize = 2;
 pub const ACCEPTS_PER_TURN: usize = 16;
 /// Vectors per send call (the kernel takes 1024; more than this wins nothing).
 pub const SEND_VECTORS: usize = 64;
+/// One part in so many of the buffer pool is kept for sessions that hold no buffer yet.
+pub const RESERVED_POOL_SHARE: usize = 4;
 /// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
 /// large reads are used again while they are still in the cache.
 pub const SEND_EARLY_BYTES: usize = 256 * 1024;

@@ -41,7 +41,7 @@ impl TargetCore {
     /// A connection begins: fresh ones are looked at first, moved ones log in. Over the limit it is closed
     /// at once, so that a flood cannot take the place of sessions.
     fn open_connection(&mut self, parcel: StreamParcel, peer: SocketAddr, now: Time) -> Option<Key> {
-        if self.logins >= LOGINS_PER_CORE_MAX || self.draining.is_some() {
+        if self.logins >= LOGINS_PER_CORE_MAX || self.is_draining() {
             return None;
         }
         let index = self.connections.next_index()?;
@@ -123,6 +123,7 @@ impl TargetCore {
 
     /// Gives bytes to the login and acts on where it stands then.
     fn drive_login(&mut self, key: Key, bytes: &[u8], now: Time) {
+        let draining = self.is_draining();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let phase = std::mem::replace(&mut connection.phase, Phase::Closing);
         let (Phase::Login(mut login) | Phase::Reinstating(mut login)) = phase else {
@@ -134,7 +135,7 @@ impl TargetCore {
             sessions: &self.sessions,
             sessions_max: self.settings.sessions_max,
             next_tsih: &mut self.next_tsih,
-            draining: self.draining.is_some(),
+            draining,
             replaces: None,
             replaces_connection: None,
         };

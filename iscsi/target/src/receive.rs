@@ -12,7 +12,7 @@ use reactor::time::Time;
 use scsi::DataIn;
 
 use crate::core::TargetCore;
-use crate::limits::{RECV_CALLS_PER_TURN, SCRATCH_BYTES};
+use crate::limits::{RECV_CALLS_PER_TURN, RESERVED_POOL_SHARE, SCRATCH_BYTES};
 use crate::slots::{Key, Slots};
 use crate::state::{Data, Disk, Phase, Target};
 
@@ -38,6 +38,17 @@ struct View<'a> {
     target: Option<&'a Target>,
     disks: &'a Slots<Disk>,
     buffers: &'a BufferPool,
+    /// Commands of the session that may hold buffers already.
+    holding: usize,
+}
+
+impl View<'_> {
+    /// The last part of the pool is for sessions that hold nothing yet: one that announces writes and never
+    /// sends their data cannot take all memory from the others.
+    fn may_take(&self, length_bytes: usize) -> bool {
+        let kept_bytes = self.buffers.total_bytes() / RESERVED_POOL_SHARE;
+        self.holding == 0 || self.buffers.available_bytes() >= length_bytes + kept_bytes
+    }
 }
 
 impl Host for View<'_> {
@@ -49,7 +60,12 @@ impl Host for View<'_> {
     }
 
     fn alloc(&mut self, length_bytes: usize) -> Option<Data> {
-        self.buffers.alloc(length_bytes).map(|sgl| Data(DataIn::Sgl(sgl)))
+        if !self.may_take(length_bytes) {
+            return None;
+        }
+        let sgl = self.buffers.alloc(length_bytes)?;
+        self.holding += 1;
+        Some(Data(DataIn::Sgl(sgl)))
     }
 }
 
@@ -120,7 +136,8 @@ impl TargetCore {
         let Phase::Full { session, index } = connection.phase else { return };
         let entry = self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
         let target = entry.target.and_then(|target| self.targets.get(target));
-        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers };
+        let holding = entry.session.task_count();
+        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
         let bytes = &self.scratch[..length_bytes];
         if let Ok(consumed) = entry.session.handle_bytes(index, now.as_ns(), bytes, &mut view)
             && consumed < length_bytes
@@ -135,12 +152,13 @@ impl TargetCore {
 
     /// Pauses or resumes receiving as the session demands.
     fn settle_input(&mut self, key: Key) {
+        let draining = self.is_draining();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Phase::Full { session, index } = connection.phase else { return };
         let Some(entry) = self.sessions.get(session) else { return };
         let blocked = entry.session.blocked(index);
         let paused = matches!(blocked, Some(Blocked::Memory | Blocked::Backlog)) || !connection.unread.is_empty();
-        if paused != connection.paused {
+        if paused != connection.paused && !draining {
             connection.paused = paused;
             self.group.pause_recv(key.index(), paused);
         }
@@ -160,7 +178,8 @@ impl TargetCore {
             let Phase::Full { session, index } = connection.phase else { continue };
             let Some(entry) = self.sessions.get_mut(session) else { continue };
             let target = entry.target.and_then(|target| self.targets.get(target));
-            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers };
+            let holding = entry.session.task_count();
+        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
             entry.session.retry_blocked(&mut view);
             match entry.session.blocked(index) {
                 Some(Blocked::Memory | Blocked::Backlog) => self.starved.push(key),

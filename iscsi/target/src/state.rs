@@ -227,6 +227,15 @@ pub(crate) struct Task {
     pub barriers: SmallVec<[Key; 1]>,
 }
 
+/// A core that shuts down.
+pub(crate) struct Draining {
+    pub answer: Answer<()>,
+    /// Whatever is still open then is dropped.
+    pub deadline: Time,
+    /// Sessions that have been told.
+    pub closing: Vec<Key>,
+}
+
 /// What happens once the tasks that a barrier waits for have ended.
 pub(crate) enum Then {
     /// Answer a task management function.

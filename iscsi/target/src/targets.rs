@@ -14,7 +14,7 @@ use crate::state::{Target, lun_to_wire, nexus_of};
 impl TargetCore {
     /// Creates a target or changes it. Sessions go on; those that may no longer log in are closed.
     pub(crate) fn set_target(&mut self, setup: TargetSetup) -> Result<(), TargetError> {
-        if self.draining.is_some() {
+        if self.is_draining() {
             return Err(TargetError::Draining);
         }
         if setup.luns.len() > LUNS_PER_TARGET_MAX {
@@ -80,7 +80,7 @@ impl TargetCore {
                     .map(|(key, _)| key)
                     .collect();
                 for task in gone {
-                    self.abort_task(task, None);
+                    self.refuse_task(task);
                 }
                 if let Some(disk) = self.disks.get_mut(*disk_key) {
                     disk.unit.detach(nexus);

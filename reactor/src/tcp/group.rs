@@ -251,6 +251,15 @@ impl Inner {
                 self.arm(index);
             }
         }
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.retain(|&index| {
+            let entry = self.entry(index);
+            if entry.paused && entry.place == Place::Ready {
+                entry.place = Place::Held;
+            }
+            entry.place == Place::Ready
+        });
+        self.ready = ready;
         self.ready.is_empty() && self.can_send.is_empty() && self.events.borrow().is_empty()
     }
 

@@ -62,6 +62,19 @@ impl Files {
         self.files.iter_mut().flatten().for_each(|file| file.closing = true);
     }
 
+    /// Asks the kernel to end what runs; what it cannot end it finishes.
+    pub(super) fn cancel_running(&mut self, queue: &mut Queue) {
+        for (index, slot) in (0_u32..).zip(&self.slots) {
+            if slot.running.is_some() {
+                let target = Token { kind: Kind::File, generation: slot.generation, index };
+                let ignored = Token { kind: Kind::Ignored, generation: 0, index: 0 };
+                let entry = opcode::AsyncCancel::new(target.pack()).build().user_data(ignored.pack());
+                // SAFETY: a cancellation points to nothing.
+                unsafe { queue.push(entry) };
+            }
+        }
+    }
+
     /// What still runs keeps its buffers for ever.
     pub(super) fn leak_running(&mut self) {
         for slot in &mut self.slots {
@@ -292,5 +305,93 @@ impl File for UringFile {
 impl Drop for UringFile {
     fn drop(&mut self) {
         self.uring.inner.borrow_mut().files.close(self.file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{BufferPool, SizeClass};
+    use crate::file::FileSystem;
+    use crate::wake::Waker;
+    use std::io::Write;
+
+    fn uring() -> Uring {
+        Uring::new(Waker::new().expect("a descriptor")).expect("io_uring is there")
+    }
+
+    fn wait(file: &mut dyn File) -> FileDone {
+        let mut done = Vec::new();
+        while done.is_empty() {
+            file.poll(&mut done);
+            std::thread::yield_now();
+        }
+        done.pop().expect("one")
+    }
+
+    #[test]
+    fn a_short_transfer_is_continued() {
+        // A pipe gives what is in it, so a long read comes in pieces.
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        let mut writer = std::fs::File::from(OwnedFd::from(writer));
+        let uring = uring();
+        let mut file = uring.adopt(reader.into()).expect("open");
+        let mut sgl = Sgl::from_slice_heap(&[0; 1000]);
+        sgl.append(Sgl::from_slice_heap(&[0; 500]));
+        file.submit(3, FileOp::Read { offset_bytes: 0, sgl }).expect("room");
+        for piece in [&[1; 700][..], &[2; 500], &[3; 300]] {
+            let mut done = Vec::new();
+            file.poll(&mut done);
+            assert!(done.is_empty());
+            writer.write_all(piece).expect("the pipe is open");
+        }
+        let done = wait(&mut *file);
+        assert_eq!((done.tag, done.result), (3, Ok(())));
+        let expected = [vec![1; 700], vec![2; 500], vec![3; 300]].concat();
+        assert_eq!(done.sgl.to_vec(), expected);
+    }
+
+    #[test]
+    fn a_ring_that_closes_gets_its_buffers_back_first() {
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let uring = uring();
+        let pool = BufferPool::heap(&[SizeClass { bytes: 4096, count: 8 }]);
+        let mut file = uring.adopt(reader.into()).expect("open");
+        for tag in 0..8 {
+            let sgl = pool.alloc(4096).expect("free");
+            file.submit(tag, FileOp::Read { offset_bytes: 0, sgl }).expect("room");
+        }
+        let mut done = Vec::new();
+        file.poll(&mut done);
+        assert_eq!((done.len(), pool.in_use()), (0, 8), "nothing will ever come through this pipe");
+        drop(file);
+        drop(uring);
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn the_table_of_operations_has_an_end() {
+        let uring = uring();
+        let (reader, _writer) = std::io::pipe().expect("a pipe");
+        let mut files: Vec<_> = (0..5)
+            .map(|_| uring.adopt(reader.try_clone().expect("a descriptor").into()).expect("open"))
+            .collect();
+        let pool = BufferPool::heap(&[SizeClass { bytes: 4096, count: FILE_OPERATIONS_MAX + 1 }]);
+        let mut taken = 0;
+        for file in &mut files {
+            loop {
+                let sgl = pool.alloc(1).expect("as many as operations");
+                if file.submit(0, FileOp::Read { offset_bytes: 0, sgl }).is_err() {
+                    break;
+                }
+                taken += 1;
+            }
+            assert!(file.in_flight() <= FILE_OPERATIONS_PER_FILE_MAX);
+        }
+        assert_eq!((taken, uring.file_operations()), (FILE_OPERATIONS_MAX, FILE_OPERATIONS_MAX));
+        uring.submit();
+        drop(files);
+        drop(uring);
+        assert_eq!(pool.in_use(), 0);
     }
 }

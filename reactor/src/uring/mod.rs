@@ -220,6 +220,8 @@ impl Drop for Inner {
         // The kernel may still write into the buffers of running operations: wait for them, and
         // rather leak buffers than free them under it.
         self.files.close_all();
+        self.files.cancel_running(&mut self.queue);
+        self.queue.enter();
         for _ in 0..files::CLOSE_WAITS_MAX {
             if self.files.running() == 0 {
                 break;

@@ -306,13 +306,27 @@ fn data_out_wrong(server: &Server, _: u64) -> Outcome {
     owner.logout()?;
     type Spoil = fn(&mut Pdu);
     let spoils: [(&str, Spoil); 10] = [
-        ("target transfer tag", |pdu| { pdu.set_word(20, 0x0bad_0bad); }),
-        ("reserved transfer tag", |pdu| { pdu.set_word(20, NO_TAG); }),
-        ("offset beyond the burst", |pdu| { pdu.set_word(40, 1 << 20); }),
-        ("offset at the end of numbers", |pdu| { pdu.set_word(40, u32::MAX - 100); }),
-        ("offset inside the burst", |pdu| { pdu.set_word(40, 512); }),
-        ("sequence number", |pdu| { pdu.set_word(36, 7); }),
-        ("task tag", |pdu| { pdu.set_itt(0x00c0_ffee); }),
+        ("target transfer tag", |pdu| {
+            pdu.set_word(20, 0x0bad_0bad);
+        }),
+        ("reserved transfer tag", |pdu| {
+            pdu.set_word(20, NO_TAG);
+        }),
+        ("offset beyond the burst", |pdu| {
+            pdu.set_word(40, 1 << 20);
+        }),
+        ("offset at the end of numbers", |pdu| {
+            pdu.set_word(40, u32::MAX - 100);
+        }),
+        ("offset inside the burst", |pdu| {
+            pdu.set_word(40, 512);
+        }),
+        ("sequence number", |pdu| {
+            pdu.set_word(36, 7);
+        }),
+        ("task tag", |pdu| {
+            pdu.set_itt(0x00c0_ffee);
+        }),
         ("no data", |pdu| pdu.data.clear()),
         ("final too early", |pdu| pdu.data.truncate(512)),
         ("more than was asked for", |pdu| pdu.data.resize(160 * 1024, 0x22)),

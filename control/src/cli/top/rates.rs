@@ -45,7 +45,9 @@ fn find<'a>(volume: &'a VolumeReading, operation: &str) -> Option<&'a OpReading>
 /// What came after `before`. A volume that was created anew in between has smaller counters than before; then all
 /// of it is new.
 fn difference(now: &OpReading, before: Option<&OpReading>) -> OpReading {
-    let Some(before) = before.filter(|before| before.operations <= now.operations) else { return now.clone() };
+    let Some(before) = before.filter(|before| before.operations <= now.operations) else {
+        return now.clone();
+    };
     let mut buckets = now.duration_buckets.clone();
     for (bound_ns, count) in &mut buckets {
         let earlier = before.duration_buckets.iter().find(|(other, _)| other == bound_ns);
@@ -129,7 +131,8 @@ mod tests {
             duration_buckets: buckets.to_vec(),
         };
         let unmap = OpReading { operation: "unmap".to_owned(), ..OpReading::default() };
-        let volume = VolumeReading { volume: "a".to_owned(), operations: vec![read, unmap], ..Default::default() };
+        let volume =
+            VolumeReading { volume: "a".to_owned(), operations: vec![read, unmap], ..Default::default() };
         StatsView { at_ns, volumes: vec![volume], ..StatsView::default() }
     }
 

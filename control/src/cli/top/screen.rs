@@ -115,7 +115,9 @@ mod tests {
         let mut terminal = Terminal::new(TestBackend::new(110, 6)).unwrap();
         terminal.draw(|frame| draw(frame, &[rates], "2 sessions")).unwrap();
         let text: String = terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
-        for part in ["2 sessions", "VOLUME", "P99.9", "data-1", "123456", "505.7", "18.5us", "1.25ms", "3.00s"] {
+        for part in
+            ["2 sessions", "VOLUME", "P99.9", "data-1", "123456", "505.7", "18.5us", "1.25ms", "3.00s"]
+        {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }

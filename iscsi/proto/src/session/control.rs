@@ -5,6 +5,7 @@ use super::event::{CloseCause, ConnectionIndex, Event, Fatal, Logout, RequestId}
 use super::host::{Host, Payload};
 use super::limits::{CONNECTIONS_MAX, SENSE_BYTES_MAX};
 use super::request::{Body, Request};
+use super::transmit::{StatusPdu, Waiting};
 use super::{AsyncNotice, Queued, Session};
 use crate::pdu::{
     AsyncEvent, AsyncMessage, BHS_BYTES, Bhs, LogoutReason, LogoutRequest, LogoutResponse,
@@ -110,6 +111,16 @@ impl<P: Payload> Session<P> {
         connection.tx.push_pdu(&transmute!(header), data);
     }
 
+    /// As `send_status`, but never ahead of reads that were completed before.
+    pub(super) fn send_behind_reads(&mut self, index: usize, header: [u8; BHS_BYTES]) {
+        let tx = &mut self.open(index).tx;
+        if tx.is_waiting() {
+            tx.push_waiting(Waiting::Status(Box::new(StatusPdu { header, data: Vec::new() })));
+        } else {
+            self.send_status(index, header, &[]);
+        }
+    }
+
     /// Rejects the PDU in progress, quoting its header (section 11.17).
     pub(super) fn send_reject(&mut self, index: usize, reason: RejectReason) {
         let bhs = self.open(index).rx.bhs;
@@ -203,7 +214,7 @@ impl<P: Payload> Session<P> {
     fn answer_logout(&mut self, id: RequestId, response: LogoutResponseCode) {
         if let Some(request) = self.end_request(id) {
             let header = LogoutResponse::new(request.itt, response);
-            self.send_status(usize::from(request.connection), transmute!(header), &[]);
+            self.send_behind_reads(usize::from(request.connection), transmute!(header));
         }
     }
 

@@ -271,7 +271,9 @@ impl<P: Payload> Session<P> {
         if matches!(connection.standing, Standing::Open | Standing::Leaving) {
             connection.standing = Standing::Closing(cause);
             connection.rx.finish();
-            connection.tx.drop_unbuilt();
+            if matches!(cause, CloseCause::Fatal(_)) {
+                connection.tx.drop_unbuilt();
+            }
             self.close_if_sent(index);
         }
     }

@@ -145,7 +145,8 @@ impl<P: Payload> Session<P> {
     pub fn complete_task_management(&mut self, id: RequestId, response: TmfResponse) -> bool {
         let Some(request) = self.end_request(id) else { return false };
         let header = TmfResponsePdu::new(request.itt, response);
-        self.send_status(usize::from(request.connection), transmute!(header), &[]);
+        // Behind the responses of tasks that were completed before it (section 4.2.3.3).
+        self.send_behind_reads(usize::from(request.connection), transmute!(header));
         true
     }
 }

@@ -6,8 +6,8 @@ use super::host::Payload;
 use super::limits::SENSE_BYTES_MAX;
 use super::task::{Task, TaskState};
 use super::transfer::Failure;
-use super::transmit::{DataInStream, PendingResponse};
-use crate::pdu::{BHS_BYTES, DataIn, FLAG_FINAL, ScsiResponse, ScsiResponseCode, U24};
+use super::transmit::{DataInStream, StatusPdu, Waiting};
+use crate::pdu::{DataIn, FLAG_FINAL, ScsiResponse, ScsiResponseCode, U24};
 use zerocopy::transmute;
 
 const STATUS_GOOD: u8 = 0x00;
@@ -107,7 +107,7 @@ impl<P: Payload> Session<P> {
             Some(payload) if sent_bytes > 0 => {
                 assert!(payload.len() >= sent_bytes, "a completion brings the data it announces");
                 self.queue_data_in(index, payload, sent_bytes, &response);
-                self.build_data_in(index);
+                self.build_ahead(index);
             }
             _ => {
                 assert!(sent_bytes == 0, "a completion brings the data it announces");
@@ -154,78 +154,77 @@ impl<P: Payload> Session<P> {
         let collapsed =
             response.status == STATUS_GOOD && response.sense.is_empty() && !response.bidirectional;
         let segments = data_in_count(length_bytes, connection.segment_bytes_max, max_burst_bytes);
-        let pending = (!collapsed).then(|| {
-            let mut header = response.header();
-            header.exp_data_sn = response.first_data_sn.wrapping_add(segments).into();
-            Box::new(PendingResponse { header: transmute!(header), sense: with_length(response.sense) })
-        });
         let slot = connection.tx.keep(payload);
-        connection.tx.push_stream(DataInStream {
+        connection.tx.push_waiting(Waiting::Read(DataInStream {
             slot,
             itt: response.itt,
             offset_bytes: 0,
             length_bytes,
             data_sn: response.first_data_sn,
             status: collapsed.then_some((response.residuals.flags, response.residuals.count)),
-            response: pending,
-        });
+        }));
+        if !collapsed {
+            let mut header = response.header();
+            header.exp_data_sn = response.first_data_sn.wrapping_add(segments).into();
+            let pdu = StatusPdu { header: transmute!(header), data: with_length(response.sense) };
+            connection.tx.push_waiting(Waiting::Status(Box::new(pdu)));
+        }
     }
 
     fn send_response(&mut self, index: usize, response: &Response<'_>) {
         let header = response.header();
-        let sense = if response.sense.is_empty() { Vec::new() } else { with_length(response.sense) };
-        self.push_response(index, transmute!(header), &sense);
+        if response.sense.is_empty() {
+            self.send_status(index, transmute!(header), &[]);
+        } else {
+            self.send_status(index, transmute!(header), &with_length(response.sense));
+        }
     }
 
-    fn push_response(&mut self, index: usize, header: [u8; BHS_BYTES], sense: &[u8]) {
-        let (exp_cmd_sn, max_cmd_sn) = (self.window.exp_cmd_sn(), self.window.max_cmd_sn());
-        let connection = self.open(index);
-        let mut header: ScsiResponse = transmute!(header);
-        header.stat_sn = connection.take_stat_sn().into();
-        header.exp_cmd_sn = exp_cmd_sn.into();
-        header.max_cmd_sn = max_cmd_sn.into();
-        connection.tx.push_pdu(&transmute!(header), sense);
-    }
-
-    /// Builds Data-In PDUs of a connection as far ahead as allowed.
-    pub(super) fn build_data_in(&mut self, index: usize) {
-        let (exp_cmd_sn, max_cmd_sn) = (self.window.exp_cmd_sn(), self.window.max_cmd_sn());
+    /// Builds what waits on a connection as far ahead as allowed.
+    pub(super) fn build_ahead(&mut self, index: usize) {
         let max_burst_bytes = self.rules.max_burst_bytes as usize;
-        loop {
-            let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) else { return };
-            let segment_bytes_max = connection.segment_bytes_max;
-            let stat_sn = connection.stat_sn();
-            let Some(stream) = connection.tx.stream_to_build() else { return };
-            let left_bytes = stream.length_bytes - stream.offset_bytes;
-            let burst_left_bytes = max_burst_bytes - stream.offset_bytes % max_burst_bytes;
-            let length_bytes = left_bytes.min(burst_left_bytes).min(segment_bytes_max);
-            let last = length_bytes == left_bytes;
-            let mut header = DataIn {
-                data_segment_length: U24::new(length_bytes),
-                exp_cmd_sn: exp_cmd_sn.into(),
-                max_cmd_sn: max_cmd_sn.into(),
-                data_sn: stream.data_sn.into(),
-                buffer_offset_bytes: (stream.offset_bytes as u32).into(),
-                ..DataIn::new(stream.itt)
-            };
-            if last || length_bytes == burst_left_bytes {
-                header.flags |= FLAG_FINAL;
-            }
-            let status = stream.status.filter(|_| last);
-            if let Some((flags, count)) = status {
-                header.flags |= DataIn::STATUS | flags;
-                header.stat_sn = stat_sn.into();
-                header.residual = count.into();
-            }
-            connection.tx.build_data_in(&transmute!(header), length_bytes);
-            if status.is_some() {
-                connection.take_stat_sn();
-            }
-            if last && let Some(pending) = connection.tx.finish_stream().response {
-                self.push_response(index, pending.header, &pending.sense);
+        while let Some(connection) = self.connections.get_mut(index).and_then(Option::as_mut) {
+            match connection.tx.to_build() {
+                None => return,
+                Some(Waiting::Status(_)) => {
+                    let pdu = connection.tx.take_status();
+                    self.send_status(index, pdu.header, &pdu.data);
+                }
+                Some(Waiting::Read(stream)) => {
+                    let (mut header, length_bytes) = next_data_in(stream, connection.segment_bytes_max, max_burst_bytes);
+                    header.exp_cmd_sn = self.window.exp_cmd_sn().into();
+                    header.max_cmd_sn = self.window.max_cmd_sn().into();
+                    if header.flags & DataIn::STATUS != 0 {
+                        header.stat_sn = connection.take_stat_sn().into();
+                    }
+                    connection.tx.build_data_in(&transmute!(header), length_bytes);
+                }
             }
         }
     }
+}
+
+/// The next PDU of a read, without the session's sequence numbers, and how many bytes it carries.
+fn next_data_in(stream: &DataInStream, segment_bytes_max: usize, max_burst_bytes: usize) -> (DataIn, usize) {
+    let left_bytes = stream.length_bytes - stream.offset_bytes;
+    let burst_left_bytes = max_burst_bytes - stream.offset_bytes % max_burst_bytes;
+    let length_bytes = left_bytes.min(burst_left_bytes).min(segment_bytes_max);
+    let mut header = DataIn {
+        data_segment_length: U24::new(length_bytes),
+        data_sn: stream.data_sn.into(),
+        buffer_offset_bytes: (stream.offset_bytes as u32).into(),
+        ..DataIn::new(stream.itt)
+    };
+    if length_bytes == left_bytes || length_bytes == burst_left_bytes {
+        header.flags |= FLAG_FINAL;
+    }
+    if let Some((flags, count)) = stream.status
+        && length_bytes == left_bytes
+    {
+        header.flags |= DataIn::STATUS | flags;
+        header.residual = count.into();
+    }
+    (header, length_bytes)
 }
 
 /// A SCSI Response in the making.

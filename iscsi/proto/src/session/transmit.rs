@@ -2,8 +2,9 @@
 //!
 //! Two stages. A finished read waits as a *stream*; its Data-In PDUs are built a little ahead of what the socket takes,
 //! so that sequence numbers are fresh and digests are computed on warm data. What is built is a list of
-//! *segments* in wire order. Everything without payload (responses, R2Ts, NOP-In) becomes a segment at once and thereby
+//! *segments* in wire order. Most of what has no payload (responses, R2Ts, NOP-In) becomes a segment at once and thereby
 //! overtakes streams, which the protocol allows: only the order of StatSN matters, and that is given on building.
+//! Answers to task management and logout do not overtake: no response of a task may follow them.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -40,17 +41,33 @@ pub(crate) struct DataInStream {
     pub(crate) offset_bytes: usize,
     pub(crate) length_bytes: usize,
     pub(crate) data_sn: u32,
-    /// Status GOOD rides on the last PDU, with these residual bits and count.
+    /// Status GOOD rides on the last PDU, with these residual bits and count. Without it a [`StatusPdu`] follows.
     pub(crate) status: Option<(u8, u32)>,
-    /// Or else a response of its own follows.
-    pub(crate) response: Option<Box<PendingResponse>>,
 }
 
-/// A SCSI Response that waits behind its data.
+/// A PDU that gets its sequence numbers when it is built.
 #[derive(Debug)]
-pub(crate) struct PendingResponse {
+pub(crate) struct StatusPdu {
     pub(crate) header: [u8; BHS_BYTES],
-    pub(crate) sense: Vec<u8>,
+    pub(crate) data: Vec<u8>,
+}
+
+/// What waits to be built, in order.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// Data of a read.
+    Read(DataInStream),
+    /// Something that must come behind the reads before it.
+    Status(Box<StatusPdu>),
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Read(stream) => stream.length_bytes - stream.offset_bytes,
+            Self::Status(pdu) => BHS_BYTES + pdu.data.len(),
+        }
+    }
 }
 
 /// The sending side of one connection.
@@ -65,8 +82,8 @@ pub(crate) struct Transmit<P> {
     /// Bytes of the first segment that were taken.
     front_taken_bytes: usize,
     built_bytes: usize,
-    streams: VecDeque<DataInStream>,
-    stream_bytes: usize,
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
     payloads: Vec<Option<P>>,
     payloads_free: Vec<u32>,
     /// Bytes were taken since this was last cleared, or the queue was empty then.
@@ -83,8 +100,8 @@ impl<P: Payload> Transmit<P> {
             segments: VecDeque::new(),
             front_taken_bytes: 0,
             built_bytes: 0,
-            streams: VecDeque::new(),
-            stream_bytes: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
             payloads: Vec::new(),
             payloads_free: Vec::new(),
             progressed: false,
@@ -94,7 +111,7 @@ impl<P: Payload> Transmit<P> {
     /// Bytes that wait, built or not (headers of unbuilt PDUs are not counted).
     #[inline]
     pub(crate) fn queued_bytes(&self) -> usize {
-        self.built_bytes + self.stream_bytes
+        self.built_bytes + self.waiting_bytes
     }
 
     /// Queues a PDU whose data, if any, is short enough to be copied.
@@ -151,32 +168,52 @@ impl<P: Payload> Transmit<P> {
         slot
     }
 
-    /// Queues a stream whose payload is kept.
-    pub(crate) fn push_stream(&mut self, stream: DataInStream) {
-        self.stream_bytes += stream.length_bytes - stream.offset_bytes;
-        self.streams.push_back(stream);
+    /// Queues a read, whose payload is kept, or what must not overtake reads.
+    pub(crate) fn push_waiting(&mut self, waiting: Waiting) {
+        self.progressed |= self.queued_bytes() == 0;
+        self.waiting_bytes += waiting.bytes();
+        self.waiting.push_back(waiting);
     }
 
-    /// The stream whose next PDU should be built now, if any.
+    /// True while something waits to be built.
     #[inline]
-    pub(crate) fn stream_to_build(&mut self) -> Option<&mut DataInStream> {
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// What should be built now, if anything.
+    #[inline]
+    pub(crate) fn to_build(&self) -> Option<&Waiting> {
         if self.built_bytes >= TX_AHEAD_BYTES || self.segments.len() >= TX_AHEAD_SEGMENTS {
             return None;
         }
-        self.streams.front_mut()
+        self.waiting.front()
     }
 
-    /// Builds one PDU of the first stream: its next `length_bytes` behind `header`.
+    /// Takes the PDU that [`Transmit::to_build`] showed.
+    pub(crate) fn take_status(&mut self) -> Box<StatusPdu> {
+        let front = self.waiting.pop_front().expect("the caller looked at it");
+        self.waiting_bytes -= front.bytes();
+        match front {
+            Waiting::Status(pdu) => pdu,
+            Waiting::Read(_) => unreachable!("the caller looked at it"),
+        }
+    }
+
+    /// Builds one PDU of the read that [`Transmit::to_build`] showed: its next `length_bytes` behind `header`.
     pub(crate) fn build_data_in(&mut self, header: &[u8; BHS_BYTES], length_bytes: usize) {
         let before = self.run.len();
         self.push_header(header);
         self.built_run(before);
-        let stream = self.streams.front_mut().expect("the caller looked at it");
+        let Some(Waiting::Read(stream)) = self.waiting.front_mut() else { unreachable!("the caller looked at it") };
         let (slot, offset_bytes) = (stream.slot, stream.offset_bytes);
         stream.offset_bytes += length_bytes;
         stream.data_sn = stream.data_sn.wrapping_add(1);
         let last = stream.offset_bytes == stream.length_bytes;
-        self.stream_bytes -= length_bytes;
+        self.waiting_bytes -= length_bytes;
+        if last {
+            self.waiting.pop_front();
+        }
         self.segments.push_back(Segment::Payload { slot, offset_bytes, length_bytes, last });
         self.grow(length_bytes);
         let before = self.run.len();
@@ -203,21 +240,15 @@ impl<P: Payload> Transmit<P> {
         crc.to_wire()
     }
 
-    /// Removes the first stream, whose data is all built.
-    pub(crate) fn finish_stream(&mut self) -> DataInStream {
-        let stream = self.streams.pop_front().expect("the caller looked at it");
-        assert_eq!(stream.offset_bytes, stream.length_bytes, "all of it is built");
-        stream
-    }
-
-    /// Forgets reads of which nothing was built yet; one that has begun must go on, or the rest would be misread.
+    /// Forgets what is not built yet. What is built are whole PDUs.
     pub(crate) fn drop_unbuilt(&mut self) {
-        while let Some(stream) = self.streams.pop_front() {
-            self.stream_bytes -= stream.length_bytes - stream.offset_bytes;
+        self.waiting_bytes = 0;
+        while let Some(waiting) = self.waiting.pop_front() {
+            let Waiting::Read(stream) = waiting else { continue };
             if stream.offset_bytes == 0 {
                 self.release(stream.slot);
             } else {
-                // Its built PDUs are whole; only the mark of the last one is missing.
+                // Only the mark of the last segment is missing.
                 let slot = stream.slot;
                 let mine = |segment: &&mut Segment| matches!(segment, Segment::Payload { slot: s, .. } if *s == slot);
                 match self.segments.iter_mut().rev().find(mine) {
@@ -326,15 +357,14 @@ mod tests {
 
     fn stream(tx: &mut Transmit<Chunks>, bytes: &[u8]) {
         let slot = tx.keep(Chunks::of(bytes, 3));
-        tx.push_stream(DataInStream {
+        tx.push_waiting(Waiting::Read(DataInStream {
             slot,
             itt: 1,
             offset_bytes: 0,
             length_bytes: bytes.len(),
             data_sn: 0,
             status: Some((0, 0)),
-            response: None,
-        });
+        }));
     }
 
     #[test]
@@ -345,7 +375,7 @@ mod tests {
             stream(&mut tx, &[7, 8, 9, 10, 11, 12, 13]);
             tx.build_data_in(&[2; BHS_BYTES], 4);
             tx.build_data_in(&[3; BHS_BYTES], 3);
-            tx.finish_stream();
+            assert!(!tx.is_waiting());
             tx.push_pdu(&[4; BHS_BYTES], b"");
             let mut wire = Vec::new();
             while tx.queued_bytes() > 0 {

@@ -151,7 +151,8 @@ fn any_mix_of_writes_ends_with_a_pool_of_any_size() {
         // The largest command fits the pool: that is the host's promise.
         let pool = 4000 + random.below(6000) as usize;
         bench.host.budget_bytes = pool;
-        let (mut answered, mut pending, mut held) = (0, Vec::new(), Vec::new());
+        let (mut answered, mut pending) = (0, Vec::new());
+        let mut held: Vec<Command<crate::session::testing::Chunks>> = Vec::new();
         let total = 24;
         for itt in 0..total {
             let take = 1 + random.below(4000) as u32;
@@ -169,7 +170,7 @@ fn any_mix_of_writes_ends_with_a_pool_of_any_size() {
                 }
                 1 => bench.retry(),
                 2 if !held.is_empty() => {
-                    let command: Command<_> = held.remove(random.below(held.len() as u64) as usize);
+                    let command = held.remove(random.below(held.len() as u64) as usize);
                     bench.host.budget_bytes += command.data_out.as_ref().map_or(0, |data| data.bytes().len());
                     assert!(bench.session.complete(command.task, Completion::good(command.data_out_wanted)));
                 }

@@ -118,7 +118,7 @@ impl Model {
         self.next_itt += 1;
         match self.random.below(10) {
             0 => {
-                let length = self.random.below(600) as usize;
+                let length = self.random.below(513) as usize;
                 let cmd_sn = self.take_cmd_sn();
                 self.put(lane, &request(Opcode::NOP_OUT, F, itt, RESERVED_TAG, cmd_sn, &bytes_of(itt, length)));
                 self.open.insert(itt, (lane, Expected::Ping { length }));

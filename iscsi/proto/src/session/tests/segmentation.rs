@@ -33,7 +33,10 @@ fn script(bench: &mut Bench) -> Vec<u8> {
     long.ahs = vec![0, 17, 1, 0];
     long.ahs.extend(16..32u8);
     pdus.push(long);
-    pdus.push(management(TmfFunction::LOGICAL_UNIT_RESET, 54, RESERVED_TAG, bench.cmd_sn, 0));
+    // Of another logical unit: the commands above are not given out yet.
+    let mut reset = management(TmfFunction::LOGICAL_UNIT_RESET, 54, RESERVED_TAG, bench.cmd_sn, 0);
+    reset.bhs[9] ^= 2;
+    pdus.push(reset);
     pdus.iter().flat_map(|pdu| pdu.wire(header_digest, data_digest)).collect()
 }
 
