@@ -81,13 +81,13 @@ class Program:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
 
-    def stop(self):
+    def stop(self, patience_seconds=10):
         if self.process.poll() is not None:
             return
         self.thaw()
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(patience_seconds)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -22,7 +22,9 @@ const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
 
 /// One run of memory and which of its pages hold data.
 struct Chunk {
-    bytes: Box<[u8]>,
+    /// A page more than the chunk, so that the chunk can start on one.
+    memory: Box<[u8]>,
+    start: usize,
     /// One bit per page. A page without its bit is all zeros.
     mapped: [u64; MAP_WORDS],
 }
@@ -30,7 +32,23 @@ struct Chunk {
 impl Chunk {
     fn new() -> Self {
         // The system gives zeroed pages lazily, so a chunk costs only the pages that are touched.
-        Self { bytes: vec![0; MEMORY_CHUNK_BYTES].into_boxed_slice(), mapped: [0; MAP_WORDS] }
+        let memory = vec![0; MEMORY_CHUNK_BYTES + PAGE].into_boxed_slice();
+        // Copies between pages that start on cache lines run at twice the speed of others.
+        let start = memory.as_ptr().align_offset(PAGE);
+        assert!(start <= PAGE, "a page begins in every page of memory");
+        Self { memory, start, mapped: [0; MAP_WORDS] }
+    }
+
+    #[inline]
+    fn bytes(&self, offset: usize, length: usize) -> &[u8] {
+        debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
+        &self.memory[self.start + offset..][..length]
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self, offset: usize, length: usize) -> &mut [u8] {
+        debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
+        &mut self.memory[self.start + offset..][..length]
     }
 
     #[inline]
@@ -53,7 +71,7 @@ impl Chunk {
             let page = at / PAGE;
             let piece_end = end.min((page + 1) * PAGE);
             if self.is_mapped(page) {
-                self.bytes[at..piece_end].fill(0);
+                self.bytes_mut(at, piece_end - at).fill(0);
                 if piece_end - at == PAGE {
                     self.mapped[page / 64] &= !(1 << (page % 64));
                 }
@@ -138,7 +156,7 @@ impl MemoryDevice {
     fn read(&self, extent: Extent, sgl: &mut Sgl) {
         for piece in self.pieces(extent) {
             match &self.chunks[piece.chunk] {
-                Some(chunk) => sgl.copy_in(piece.at, &chunk.bytes[piece.offset..][..piece.length]),
+                Some(chunk) => sgl.copy_in(piece.at, chunk.bytes(piece.offset, piece.length)),
                 None => sgl.fill(piece.at, piece.length, 0),
             }
         }
@@ -150,7 +168,7 @@ impl MemoryDevice {
         for piece in self.pieces(extent) {
             let chunk = self.chunks[piece.chunk].get_or_insert_with(Chunk::new);
             chunk.map_range(piece.offset, piece.length);
-            sgl.copy_out(skip + piece.at, &mut chunk.bytes[piece.offset..][..piece.length]);
+            sgl.copy_out(skip + piece.at, chunk.bytes_mut(piece.offset, piece.length));
         }
     }
 
@@ -158,7 +176,7 @@ impl MemoryDevice {
         for piece in self.pieces(extent) {
             let chunk = self.chunks[piece.chunk].get_or_insert_with(Chunk::new);
             chunk.map_range(piece.offset, piece.length);
-            let mut to = &mut chunk.bytes[piece.offset..][..piece.length];
+            let mut to = chunk.bytes_mut(piece.offset, piece.length);
             for from in sgl.range(piece.at, piece.length) {
                 let (head, tail) = to.split_at_mut(from.len());
                 head.iter_mut().zip(from).for_each(|(to, from)| *to |= from);
@@ -189,7 +207,7 @@ impl MemoryDevice {
             let chunk = slot.get_or_insert_with(Chunk::new);
             chunk.map_range(piece.offset, piece.length);
             if !fresh {
-                chunk.bytes[piece.offset..][..piece.length].fill(0);
+                chunk.bytes_mut(piece.offset, piece.length).fill(0);
             }
         }
     }
@@ -199,7 +217,7 @@ impl MemoryDevice {
         self.pieces(extent).find_map(|piece| {
             let offset = match &self.chunks[piece.chunk] {
                 Some(chunk) => first_difference(
-                    &chunk.bytes[piece.offset..][..piece.length],
+                    chunk.bytes(piece.offset, piece.length),
                     sgl.range(piece.at, piece.length),
                 ),
                 None => first_nonzero(sgl.range(piece.at, piece.length)),

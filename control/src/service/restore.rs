@@ -5,7 +5,7 @@ use crate::bridge::Request;
 use crate::catalog::{Phase, VolumeRecord, volume_path};
 use crate::config::{Config, ConfigError, TargetConfig, VolumeConfig};
 use crate::limits::RESTORES_AT_ONCE;
-use crate::model::{IscsiName, Secret, TargetSpec};
+use crate::model::{IscsiName, Secret, TargetSpec, VolumeName, VolumeSpec};
 
 impl Service {
     /// Opens every volume and serves every target. What cannot be opened is reported and the others are served.
@@ -13,23 +13,19 @@ impl Service {
         let state = self.state();
         let places = std::sync::Arc::new(tokio::sync::Semaphore::new(RESTORES_AT_ONCE));
         let mut running = tokio::task::JoinSet::new();
-        for record in state.volumes.values().cloned() {
+        for name in state.volumes.keys().cloned() {
             let (service, places) = (self.clone(), places.clone());
             running.spawn(async move {
                 let _place = places.acquire().await.expect("the semaphore is never closed");
-                service.restore_volume(record).await;
+                service.restore_volume(&name).await;
             });
         }
         while let Some(joined) = running.join_next().await {
             joined.expect("restoring a volume does not panic and is not cancelled");
         }
-        for spec in self.state().targets.values().cloned() {
+        for name in self.state().targets.keys().cloned() {
             let service = self.clone();
-            // A failure is kept with the target, and tried again.
-            running.spawn(async move {
-                let _turn = service.inner.target_locks.lock(spec.name.as_str()).await;
-                let _ = service.serve_target(&spec).await;
-            });
+            running.spawn(async move { service.restore_target(&name).await });
         }
         while let Some(joined) = running.join_next().await {
             joined.expect("restoring a target does not panic and is not cancelled");
@@ -37,54 +33,52 @@ impl Service {
         self.observe(|observed| observed.restored = true);
     }
 
-    async fn restore_volume(&self, record: VolumeRecord) {
-        let name = record.spec.name.clone();
+    /// Brings one volume to where the catalog says it should be. The catalog is read under the volume's lock: the
+    /// API is open, and the volume may have been changed or deleted a moment ago.
+    async fn restore_volume(&self, name: &VolumeName) {
         let _turn = self.inner.volume_locks.lock(name.as_str()).await;
-        let result = match record.phase {
-            Phase::Creating => self.finish_create(record.spec).await,
-            Phase::Ready => self.open_volume(record).await,
-            Phase::Growing { size_bytes } => match self.open_volume(record).await {
-                Ok(()) => self.finish_grow(&name, size_bytes).await,
+        let Some(VolumeRecord { spec, phase }) = self.state().volumes.get(name).cloned() else { return };
+        let result = match phase {
+            Phase::Creating => self.finish_create(spec).await,
+            Phase::Ready => self.open_volume(spec, phase).await,
+            Phase::Growing { size_bytes } => match self.open_volume(spec, phase).await {
+                Ok(()) => self.finish_grow(name, size_bytes, Phase::Ready).await,
                 Err(error) => Err(error),
             },
-            Phase::Deleting { delete_data } => self.finish_delete(record.spec, delete_data).await.map(drop),
+            Phase::Deleting { delete_data } => self.finish_delete(spec, delete_data, phase).await.map(drop),
         };
         if let Err(error) = result {
-            tracing::error!(volume = %name, error = %error, "the volume is not served");
-            self.observe(|observed| observed.volume_failed(&name, error.to_string()));
+            tracing::error!(volume = %name, error = %error, "the volume is not served as it should be");
+            self.observe(|observed| observed.volume_failed(name, error.to_string()));
         }
     }
 
-    async fn open_volume(&self, record: VolumeRecord) -> Result<(), ServiceError> {
-        let VolumeRecord { spec, .. } = record;
+    async fn open_volume(&self, spec: VolumeSpec, phase: Phase) -> Result<(), ServiceError> {
         let name = spec.name.clone();
         let path = volume_path(&self.facts().data_dir, &spec);
-        match self.bridge().volume(Request::OpenVolume { spec, path }).await {
-            Ok(facts) => {
-                self.note_open(&name, facts);
-                Ok(())
-            }
-            Err(error) => Err(self.note_failed(&name, error)),
+        let facts = self.bridge().volume(Request::OpenVolume { spec, path }).await?;
+        self.serve(&name, facts, phase).await
+    }
+
+    async fn restore_target(&self, name: &IscsiName) {
+        let _turn = self.inner.target_locks.lock(name.as_str()).await;
+        if let Some(spec) = self.state().targets.get(name) {
+            // A failure is kept with the target, and tried again.
+            let _ = self.serve_target(spec).await;
         }
     }
 
     /// Tries again what is not as it should be. Called now and then; does nothing when all is well.
     pub async fn retry_failed(&self) {
-        let state = self.state();
-        let volumes: Vec<VolumeRecord> = self.observed(|observed| {
-            observed.volume_problems.keys().filter_map(|name| state.volumes.get(name).cloned()).collect()
-        });
-        for record in volumes {
-            self.restore_volume(record).await;
+        let volumes: Vec<VolumeName> =
+            self.observed(|observed| observed.volume_problems.keys().cloned().collect());
+        for name in volumes {
+            self.restore_volume(&name).await;
         }
         let targets: Vec<IscsiName> =
             self.observed(|observed| observed.target_problems.keys().cloned().collect());
         for name in targets {
-            let _turn = self.inner.target_locks.lock(name.as_str()).await;
-            if let Some(spec) = self.state().targets.get(&name) {
-                // A failure is kept with the target, and tried again.
-                let _ = self.serve_target(spec).await;
-            }
+            self.restore_target(&name).await;
         }
     }
 

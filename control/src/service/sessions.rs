@@ -103,6 +103,12 @@ impl Service {
                 let problem = observed.volume_problems.get(name).cloned().or_else(unopened);
                 checks.push(check(format!("volume/{name}"), problem));
             }
+            // What the configuration asked for and could not be created.
+            let uncreated =
+                observed.volume_problems.iter().filter(|(name, _)| !state.volumes.contains_key(*name));
+            checks.extend(
+                uncreated.map(|(name, problem)| check(format!("volume/{name}"), Some(problem.clone()))),
+            );
             for name in state.targets.keys() {
                 checks.push(check(format!("target/{name}"), observed.target_problems.get(name).cloned()));
             }

@@ -310,6 +310,58 @@ async fn one_volume_that_cannot_be_opened_holds_up_nobody_and_is_tried_again() {
 }
 
 #[tokio::test]
+async fn a_refusal_leads_back_to_where_it_began() {
+    let it = Fixture::new();
+    it.service.restore().await;
+    it.service.create_volume(new_volume("a")).await.unwrap();
+    let refused = || Fault::Fail(PlaneError::ShuttingDown);
+    it.plane.inject("grow-volume", refused());
+    assert!(it.service.grow_volume(&name("a"), 2 << 20).await.is_err());
+    it.plane.inject("close-volume", refused());
+    assert!(it.service.delete_volume(&name("a"), false, None).await.is_err());
+    assert_eq!(it.phase("a"), Some(Phase::Ready));
+    assert_eq!(it.service.volume(&name("a")).await.unwrap().spec.size_bytes, 1 << 20);
+    it.service.retry_failed().await;
+    assert!(it.service.readiness().await.ready);
+}
+
+#[tokio::test]
+async fn adopted_data_says_itself_how_large_it_is() {
+    let it = Fixture::new();
+    it.service.create_volume(new_volume("a")).await.unwrap();
+    it.service.grow_volume(&name("a"), 4 << 20).await.unwrap();
+    let uuid = it.service.delete_volume(&name("a"), false, None).await.unwrap().uuid;
+    let (view, _) =
+        it.service.create_volume(NewVolume { uuid: Some(uuid), ..new_volume("a") }).await.unwrap();
+    assert_eq!(view.spec.size_bytes, 4 << 20);
+    let it = it.restart().await;
+    assert_eq!(it.service.volume(&name("a")).await.unwrap().spec.size_bytes, 4 << 20);
+}
+
+#[tokio::test]
+async fn what_was_deleted_a_moment_ago_is_not_opened_again() {
+    let it = Fixture::new();
+    it.service.create_volume(new_volume("a")).await.unwrap();
+    it.plane.inject("close-volume", Fault::Fail(PlaneError::ShuttingDown));
+    assert!(it.service.delete_volume(&name("a"), false, None).await.is_err());
+    let held = it.service.inner.volume_locks.lock("a").await;
+    let service = it.service.clone();
+    let retry = tokio::spawn(async move { service.retry_failed().await });
+    tokio::task::yield_now().await;
+    let gone: Result<(), ServiceError> = it
+        .service
+        .change(|state| {
+            state.volumes.clear();
+            Ok(())
+        })
+        .await;
+    gone.unwrap();
+    drop(held);
+    retry.await.unwrap();
+    assert!(!it.plane.log().contains(&"open-volume"));
+}
+
+#[tokio::test]
 async fn configured_objects_are_created_once_and_left_alone_afterwards() {
     let it = Fixture::new();
     let secret_file = it.dir.path().join("host.secret");

@@ -111,10 +111,7 @@ impl Service {
         let name = spec.name.clone();
         let path = volume_path(&self.facts().data_dir, &spec);
         match self.bridge().volume(Request::CreateVolume { spec, path }).await {
-            Ok(facts) => {
-                self.note_open(&name, facts);
-                self.set_phase(&name, Phase::Ready).await
-            }
+            Ok(facts) => self.serve(&name, facts, Phase::Ready).await,
             Err(error) if error.is_certain() => {
                 let gone = name.clone();
                 self.change(move |state| {
@@ -129,12 +126,28 @@ impl Service {
         }
     }
 
-    pub(super) fn note_open(&self, name: &VolumeName, facts: VolumeFacts) {
+    /// A volume is open: it is what the data plane says it is. Its data knows its size better than a catalog that
+    /// was taken from before a change, or than a request that adopts kept data.
+    pub(super) async fn serve(
+        &self,
+        name: &VolumeName,
+        facts: VolumeFacts,
+        phase: Phase,
+    ) -> Result<(), ServiceError> {
         for note in &facts.notes {
             tracing::info!(volume = %name, "{note}");
         }
+        let size_bytes = facts.size_bytes;
         self.observe(|observed| observed.volume_is_open(name, facts));
         self.stats_changed();
+        let wanted = name.clone();
+        self.change(move |state| {
+            let record = state.volumes.get_mut(&wanted).ok_or_else(|| no_volume(&wanted))?;
+            record.spec.size_bytes = size_bytes;
+            record.phase = phase;
+            Ok(())
+        })
+        .await
     }
 
     pub(super) fn note_failed(&self, name: &VolumeName, error: PlaneError) -> ServiceError {
@@ -160,31 +173,26 @@ impl Service {
         self.to_the_end(async move {
             let _turn = service.inner.volume_locks.lock(name.as_str()).await;
             let wanted = name.clone();
-            let grows = service.change(move |state| begin_grow(state, &wanted, size_bytes)).await?;
-            if grows {
-                service.finish_grow(&name, size_bytes).await?;
+            let before = service.change(move |state| begin_grow(state, &wanted, size_bytes)).await?;
+            if let Some(before) = before {
+                service.finish_grow(&name, size_bytes, before).await?;
             }
             service.volume(&name).await
         })
         .await
     }
 
-    /// The second half of growing, also after a restart.
-    pub(super) async fn finish_grow(&self, name: &VolumeName, size_bytes: u64) -> Result<(), ServiceError> {
+    /// The second half of growing, also after a restart. `before` is where a refusal leads back to.
+    pub(super) async fn finish_grow(
+        &self,
+        name: &VolumeName,
+        size_bytes: u64,
+        before: Phase,
+    ) -> Result<(), ServiceError> {
         match self.bridge().volume(Request::GrowVolume { name: name.clone(), size_bytes }).await {
-            Ok(facts) => {
-                self.note_open(name, facts);
-                let name = name.clone();
-                self.change(move |state| {
-                    let record = state.volumes.get_mut(&name).ok_or_else(|| no_volume(&name))?;
-                    record.spec.size_bytes = size_bytes;
-                    record.phase = Phase::Ready;
-                    Ok(())
-                })
-                .await
-            }
+            Ok(facts) => self.serve(name, facts, Phase::Ready).await,
             Err(error) if error.is_certain() => {
-                self.set_phase(name, Phase::Ready).await?;
+                self.set_phase(name, before).await?;
                 Err(error.into())
             }
             Err(error) => Err(self.note_failed(name, error)),
@@ -204,18 +212,19 @@ impl Service {
         self.to_the_end(async move {
             let _turn = service.inner.volume_locks.lock(name.as_str()).await;
             let wanted = name.clone();
-            let spec =
-                service.change(move |state| begin_delete(state, &wanted, delete_data, confirmed)).await?;
-            service.finish_delete(spec, delete_data).await
+            let begun = service.change(move |state| begin_delete(state, &wanted, delete_data, confirmed));
+            let (spec, before) = begun.await?;
+            service.finish_delete(spec, delete_data, before).await
         })
         .await
     }
 
-    /// The second half of a deletion, also after a restart.
+    /// The second half of a deletion, also after a restart. `before` is where a refusal leads back to.
     pub(super) async fn finish_delete(
         &self,
         spec: VolumeSpec,
         delete_data: bool,
+        before: Phase,
     ) -> Result<VolumeDeleted, ServiceError> {
         let name = spec.name.clone();
         let path = volume_path(&self.facts().data_dir, &spec);
@@ -227,7 +236,7 @@ impl Service {
         };
         if let Err(error) = self.bridge().done(request).await {
             if error.is_certain() {
-                self.set_phase(&name, Phase::Ready).await?;
+                self.set_phase(&name, before).await?;
             }
             return Err(self.note_failed(&name, error));
         }
@@ -261,8 +270,12 @@ pub(super) fn unfinished(record: &VolumeRecord) -> ServiceError {
     ServiceError::Unfinished { name: record.spec.name.to_string(), phase }
 }
 
-/// True when there is something to do in the data plane.
-fn begin_grow(state: &mut State, name: &VolumeName, wanted_bytes: u64) -> Result<bool, ServiceError> {
+/// The phase before, when there is something to do in the data plane.
+fn begin_grow(
+    state: &mut State,
+    name: &VolumeName,
+    wanted_bytes: u64,
+) -> Result<Option<Phase>, ServiceError> {
     let record = state.volumes.get_mut(name).ok_or_else(|| no_volume(name))?;
     crate::model::check_size(wanted_bytes, record.spec.block_size)?;
     let least = match record.phase {
@@ -275,10 +288,10 @@ fn begin_grow(state: &mut State, name: &VolumeName, wanted_bytes: u64) -> Result
         return Err(ServiceError::Shrink { name, size_bytes: least, wanted_bytes });
     }
     if wanted_bytes == record.spec.size_bytes {
-        return Ok(false);
+        return Ok(None);
     }
-    record.phase = Phase::Growing { size_bytes: wanted_bytes };
-    Ok(true)
+    let phase = Phase::Growing { size_bytes: wanted_bytes };
+    Ok(Some(std::mem::replace(&mut record.phase, phase)))
 }
 
 fn begin_delete(
@@ -286,7 +299,7 @@ fn begin_delete(
     name: &VolumeName,
     delete_data: bool,
     confirmed: bool,
-) -> Result<VolumeSpec, ServiceError> {
+) -> Result<(VolumeSpec, Phase), ServiceError> {
     let mapped = state.mapped_by(name);
     let record = state.volumes.get_mut(name).ok_or_else(|| no_volume(name))?;
     if let Some((target, lun)) = mapped.first() {
@@ -303,6 +316,6 @@ fn begin_delete(
         let command = format!("vega volume delete {name} --delete-data");
         return Err(ServiceError::NotConfirmed { name: name.to_string(), command });
     }
-    record.phase = Phase::Deleting { delete_data };
-    Ok(record.spec.clone())
+    let before = std::mem::replace(&mut record.phase, Phase::Deleting { delete_data });
+    Ok((record.spec.clone(), before))
 }

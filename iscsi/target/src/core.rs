@@ -148,21 +148,22 @@ impl TargetCore {
 
     fn poll_disks(&mut self, budget: usize) -> Progress {
         let mut progress = Progress::Idle;
-        let mut at = 0;
-        while at < self.busy.len() {
-            let key = self.busy[at];
-            if self.poll_disk(key, budget) == Progress::Busy {
-                progress = Progress::Busy;
-            }
+        // Taken out: a disk that closes while it is polled leaves the list.
+        let mut polled = std::mem::take(&mut self.busy);
+        for key in polled.drain(..) {
+            progress = progress.or(self.poll_disk(key, budget));
             let idle = self.disks.get(key).is_none_or(|disk| {
                 disk.volume.in_flight() == 0 && disk.persisting.is_none() && disk.retry.is_empty()
             });
             if idle {
-                self.busy.swap_remove(at);
                 self.close_if_idle(key);
             } else {
-                at += 1;
+                self.busy_disk(key);
             }
+        }
+        if self.busy.is_empty() {
+            // The list's memory is used again.
+            self.busy = polled;
         }
         progress
     }

@@ -31,8 +31,11 @@ pub fn run(report: &mut Report, options: &Options) {
     };
     for (name, attack) in attacks {
         report.check(name, || stage.attack(attack, options.seed));
-        if stage.server.ensure_alive().is_err() {
-            // The check has failed; the others still deserve a process to talk to.
+        if stage.is_spoiled() {
+            // The check has failed; the others still deserve a process and a witness.
+            if let Some(Err(failure)) = stage.witness.take().map(Witness::finish) {
+                crate::report::say(&format!("    {failure}"));
+            }
             match Stage::set(options) {
                 Ok(fresh) => stage = fresh,
                 Err(failure) => return report.record("start_again", Err(failure)),
@@ -69,6 +72,10 @@ impl Stage {
             witness.ensure_progress(PROGRESS)?;
         }
         Ok(())
+    }
+
+    fn is_spoiled(&mut self) -> bool {
+        self.server.ensure_alive().is_err() || self.witness.as_ref().is_none_or(Witness::has_ended)
     }
 
     fn close(&mut self) -> Outcome {

@@ -76,7 +76,9 @@ fn every_flag_byte(server: &Server, _: u64) -> Outcome {
     let kinds =
         [opcode::SCSI_COMMAND, opcode::DATA_OUT, opcode::TEXT, opcode::LOGOUT, opcode::TASK_MANAGEMENT];
     let pdus = kinds.into_iter().flat_map(|kind| {
-        (0..=0xff).step_by(5).map(move |flags| {
+        // Functions 6 and 7 reset the whole target, and so everyone's commands: no attack.
+        let harmless = move |flags: &u8| kind != opcode::TASK_MANAGEMENT || !matches!(flags & 0x7f, 6 | 7);
+        (0..=0xffu8).step_by(5).filter(harmless).map(move |flags| {
             let mut pdu = Pdu::new(kind | IMMEDIATE, flags);
             pdu.set_itt(0x100 + u32::from(flags));
             pdu

@@ -16,6 +16,8 @@ use crate::server::Server;
 
 const DEPTH: usize = 8;
 const IO_BYTES: u32 = 4096;
+/// The sense key.
+const UNIT_ATTENTION: u8 = 6;
 
 /// The thread and its counter.
 #[derive(Debug)]
@@ -52,12 +54,16 @@ impl Witness {
         self.completions.load(Ordering::Relaxed)
     }
 
+    /// True when it stopped by itself: something was wrong with its I/O.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Fails unless `more` completions come from now on.
     pub fn ensure_progress(&self, more: u64) -> Outcome {
         let goal = self.count() + more;
         eventually(limits::STATE_PATIENCE, "the other session makes progress", || {
-            let ended = self.thread.as_ref().is_none_or(JoinHandle::is_finished);
-            ensure(!ended || self.count() >= goal, || "the other session ended".to_owned())?;
+            ensure(!self.has_ended() || self.count() >= goal, || "the other session ended".to_owned())?;
             Ok(self.count() >= goal)
         })
     }
@@ -92,9 +98,7 @@ impl Work {
         let mut pending: VecDeque<(u32, u64, bool)> = VecDeque::new();
         while !(stop.load(Ordering::Relaxed) && pending.is_empty()) {
             while pending.len() < DEPTH && !stop.load(Ordering::Relaxed) && session.window_open() {
-                let cdb = scsi::write_16(self.lba(turn), self.blocks_per_io);
-                let itt = session.submit(Command::write(self.lun, cdb, content(turn)))?;
-                pending.push_back((itt, turn, true));
+                pending.push_back((self.submit(session, turn, true)?, turn, true));
                 turn += 1;
             }
             let completion = session.complete_one()?;
@@ -102,17 +106,30 @@ impl Work {
             let Some((_, which, was_write)) = position.and_then(|position| pending.remove(position)) else {
                 return Err(Failure::new("an answer to no command"));
             };
+            if completion.sense.is_some_and(|sense| sense.key == UNIT_ATTENTION) {
+                // Another session reset the unit, as it may. The command was not executed: the same again.
+                pending.push_back((self.submit(session, which, was_write)?, which, was_write));
+                continue;
+            }
             ensure(completion.status == status::GOOD, || format!("I/O failed: {completion:?}"))?;
             completions.fetch_add(1, Ordering::Relaxed);
             if was_write {
-                let cdb = scsi::read_16(self.lba(which), self.blocks_per_io);
-                let itt = session.submit(Command::read(self.lun, cdb, IO_BYTES))?;
-                pending.push_back((itt, which, false));
+                pending.push_back((self.submit(session, which, false)?, which, false));
             } else {
                 ensure(completion.data == content(which), || format!("slot of turn {which} reads wrong"))?;
             }
         }
         Ok(())
+    }
+
+    fn submit(&self, session: &mut Session, turn: u64, write: bool) -> Outcome<u32> {
+        let command = match write {
+            true => {
+                Command::write(self.lun, scsi::write_16(self.lba(turn), self.blocks_per_io), content(turn))
+            }
+            false => Command::read(self.lun, scsi::read_16(self.lba(turn), self.blocks_per_io), IO_BYTES),
+        };
+        Ok(session.submit(command)?)
     }
 
     fn lba(&self, turn: u64) -> u64 {

@@ -347,3 +347,26 @@ fn a_completed_read_is_sent_although_its_task_is_gone() {
     bench.session.abort_logical_unit(None);
     assert_eq!(bench.reply().data, pattern(512));
 }
+
+#[test]
+fn no_answer_overtakes_the_responses_of_reads_that_were_completed_before() {
+    let values =
+        crate::params::Negotiated { max_burst_length: 1 << 20, their_max_recv_data_segment_length: 65536, ..negotiated() };
+    let mut bench = Bench::with(values, SessionConfig::default());
+    let long = 3 * limits::TX_AHEAD_BYTES;
+    let pdu = bench.read(1, long as u32);
+    bench.ok(&pdu);
+    let task = bench.expect_command().task;
+    let completion =
+        Completion { data_in: Some(Chunks::of(&vec![1; long], 4096)), data_in_length: long as u64, ..Completion::good(0) };
+    assert!(bench.session.complete(task, completion));
+    abort(&mut bench, 1, FIRST_CMD_SN);
+    bench.ok(&management(TmfFunction::LOGICAL_UNIT_RESET, 10, RESERVED_TAG, bench.cmd_sn, 0));
+    let request = expect_management(&mut bench);
+    bench.session.complete_task_management(request.id, TmfResponse::COMPLETE);
+    let sent = bench.sent();
+    let last_three: Vec<Opcode> = sent[sent.len() - 3..].iter().map(Pdu::opcode).collect();
+    assert_eq!(last_three, [Opcode::DATA_IN, Opcode::TMF_RESPONSE, Opcode::TMF_RESPONSE]);
+    let stat_sns: Vec<u32> = sent[sent.len() - 3..].iter().map(|pdu| pdu.header::<DataIn>().stat_sn.get()).collect();
+    assert_eq!(stat_sns, [FIRST_STAT_SN, FIRST_STAT_SN + 1, FIRST_STAT_SN + 2]);
+}
