@@ -41,7 +41,7 @@ pub(crate) fn prepare(spec: &VolumeSpec, path: Option<&Path>, create: bool) -> R
 /// Destroys the data of a volume that is no longer served. A device keeps its blocks: it was lent, not made.
 pub(crate) fn destroy(spec: &VolumeSpec, path: Option<&Path>) -> Result<(), PlaneError> {
     match (&spec.backing, path) {
-        (Backing::File, Some(path)) => file_open::delete(path).map_err(|error| open_failed(spec, path, &error)),
+        (Backing::File, Some(path)) => file_open::delete(path).map_err(|error| open_failed(path, &error)),
         _ => Ok(()),
     }
 }
@@ -50,7 +50,7 @@ pub(crate) fn destroy(spec: &VolumeSpec, path: Option<&Path>) -> Result<(), Plan
 pub(crate) fn grow(spec: &VolumeSpec, path: Option<&Path>, size_bytes: u64) -> Result<(), PlaneError> {
     match (&spec.backing, path) {
         (Backing::File, Some(path)) => {
-            file_open::grow(path, size_bytes).map(drop).map_err(|error| open_failed(spec, path, &error))
+            file_open::grow(path, size_bytes).map(drop).map_err(|error| open_failed(path, &error))
         }
         (Backing::Memory, _) => Ok(()),
         _ => Err(unsupported("backing", "a device volume has the size of its device; it does not grow")),
@@ -96,18 +96,19 @@ fn open_file(spec: &VolumeSpec, path: &Path, create: bool) -> Result<OpenedFile,
     let options = FileOptions { expected: Some(spec.uuid), ..FileOptions::default() };
     if create && !path.exists() {
         let created = file_open::create(path, geometry(spec)?, options);
-        return created.map_err(|error| open_failed(spec, path, &error));
+        return created.map_err(|error| open_failed(path, &error));
     }
-    let opened = file_open::open(path, options);
-    opened.map_err(|error| match error {
-        // Something is there that is not this volume: never overwritten.
-        error if create => PlaneError::AlreadyExists {
-            kind: ObjectKind::Volume,
-            name: spec.name.to_string(),
-            found: error.to_string(),
-        },
-        error => open_failed(spec, path, &error),
-    })
+    // Something is there: taken up when it is this volume, never overwritten when it is not.
+    let exists = |found| PlaneError::AlreadyExists { kind: ObjectKind::Volume, name: spec.name.to_string(), found };
+    let opened = file_open::open(path, options).map_err(|error| match error {
+        error if create => exists(error.to_string()),
+        error => open_failed(path, &error),
+    })?;
+    let found = opened.geometry.logical_block_bytes;
+    if found != spec.block_size {
+        return Err(exists(format!("{} has blocks of {found} bytes, not {}", path.display(), spec.block_size)));
+    }
+    Ok(opened)
 }
 
 fn open_device(
@@ -120,17 +121,22 @@ fn open_device(
     let opened = block_device::open(path, options);
     match opened {
         Ok(opened) => Ok(opened),
-        Err(error) if !create => Err(open_failed(spec, path, &error)),
+        Err(error) if !create => Err(open_failed(path, &error)),
         Err(_) => {
             let format = block_device::FormatOptions { confirm_destroy: confirm, buffered: false };
             let formatted = block_device::format(path, spec.uuid, spec.block_size, &format);
-            formatted.map_err(|error| open_failed(spec, path, &error))
+            formatted.map_err(|error| open_failed(path, &error))
         }
     }
 }
 
-fn open_failed(_: &VolumeSpec, path: &Path, error: &OpenError) -> PlaneError {
-    back_end(path, error)
+fn open_failed(path: &Path, error: &OpenError) -> PlaneError {
+    match error {
+        OpenError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            PlaneError::NoSpace { what: path.display().to_string(), detail: error.to_string() }
+        }
+        _ => back_end(path, error),
+    }
 }
 
 fn back_end(path: &Path, error: &dyn std::error::Error) -> PlaneError {

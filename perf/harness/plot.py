@@ -5,7 +5,7 @@ import math
 from .clients import PATTERNS
 
 COLOURS = {"vega": "#0b6e4f", "tgt": "#c8553d", "istgt": "#b08900", "canned": "#5b6c8f", "wire": "#8a8a8a"}
-LABELS = {"canned": "client's limit", "wire": "raw exchange"}
+LABELS = {"canned": "emptiest target", "wire": "raw exchange"}
 DASHED = {"canned", "wire"}
 # Where a percentile stands on the axis: each further nine takes the same room.
 TICKS = [50, 90, 99, 99.9, 99.99]

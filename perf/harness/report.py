@@ -83,10 +83,10 @@ def main_tables(summaries, wire):
                 best, vega = best_peer(group), group.get("vega")
                 ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
                 limit = group.get("canned")
-                share = f"{100 * vega['iops'] / limit['iops']:.0f} %" if vega and limit else "–"
+                share = f"{vega['iops'] / limit['iops']:.2f}" if vega and limit else "–"
                 load = max(summary["load_average"] for summary in group.values())
                 rows.append([pattern.title, *(entry(pattern, group[n]) if n in group else "–" for n in names), ratio, share, f"{load:.1f}"])
-            header = ["", *names, "vega ÷ best peer", "of the client's limit", "load"]
+            header = ["", *names, "vega ÷ best peer", "vega ÷ emptiest target", "load"]
             parts.append(f"### {title}: {client_title}\n\n{table(header, rows)}")
     return parts
 

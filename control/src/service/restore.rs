@@ -13,8 +13,8 @@ impl Service {
         let state = self.state();
         let places = std::sync::Arc::new(tokio::sync::Semaphore::new(RESTORES_AT_ONCE));
         let mut running = tokio::task::JoinSet::new();
-        for name in state.volumes.keys().cloned() {
-            let (service, places) = (self.clone(), places.clone());
+        for name in state.volumes.keys() {
+            let (service, places, name) = (self.clone(), places.clone(), name.clone());
             running.spawn(async move {
                 let _place = places.acquire().await.expect("the semaphore is never closed");
                 service.restore_volume(&name).await;
@@ -23,8 +23,8 @@ impl Service {
         while let Some(joined) = running.join_next().await {
             joined.expect("restoring a volume does not panic and is not cancelled");
         }
-        for name in self.state().targets.keys().cloned() {
-            let service = self.clone();
+        for name in self.state().targets.keys() {
+            let (service, name) = (self.clone(), name.clone());
             running.spawn(async move { service.restore_target(&name).await });
         }
         while let Some(joined) = running.join_next().await {

@@ -1,10 +1,12 @@
-//! Bodies of the fuzz targets `bhs`, `text` and `login`: each states what holds for any bytes.
+//! Bodies of the fuzz targets `bhs`, `text`, `login` and `session`: each states what holds for any bytes.
 //!
 //! Not part of the product: compiled for tests, for the fuzz crate and under `cfg(fuzzing)` only.
 
 mod login;
+mod session;
 
 pub use login::login;
+pub use session::session;
 
 use zerocopy::IntoBytes;
 
@@ -108,6 +110,11 @@ mod tests {
     #[test]
     fn corpus_of_login() {
         replay("login", super::login);
+    }
+
+    #[test]
+    fn corpus_of_session() {
+        replay("session", super::session);
     }
 
     /// A few thousand inputs without a fuzzer, so that the bodies themselves are known to hold.

@@ -60,6 +60,7 @@ pub struct TargetCore {
     pub(crate) eventful: Vec<Key>,
     /// Disks with I/O in flight, or with tasks that wait for memory.
     pub(crate) busy: Vec<Key>,
+    polled: Vec<Key>,
     /// Disks whose task set may let tasks go.
     pub(crate) unblocked: Vec<Key>,
     /// Barriers that may be done.
@@ -101,6 +102,7 @@ impl TargetCore {
             starved: Vec::new(),
             eventful: Vec::new(),
             busy: Vec::new(),
+            polled: Vec::new(),
             unblocked: Vec::new(),
             held: Vec::new(),
             alarms: BTreeSet::new(),
@@ -149,7 +151,8 @@ impl TargetCore {
     fn poll_disks(&mut self, budget: usize) -> Progress {
         let mut progress = Progress::Idle;
         // Taken out: a disk that closes while it is polled leaves the list.
-        let mut polled = std::mem::take(&mut self.busy);
+        let mut polled = std::mem::take(&mut self.polled);
+        std::mem::swap(&mut polled, &mut self.busy);
         for key in polled.drain(..) {
             progress = progress.or(self.poll_disk(key, budget));
             let idle = self.disks.get(key).is_none_or(|disk| {
@@ -161,10 +164,7 @@ impl TargetCore {
                 self.busy_disk(key);
             }
         }
-        if self.busy.is_empty() {
-            // The list's memory is used again.
-            self.busy = polled;
-        }
+        self.polled = polled;
         progress
     }
 

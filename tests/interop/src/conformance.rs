@@ -82,7 +82,8 @@ fn suites() -> Outcome<Vec<String>> {
 }
 
 fn run_variant(report: &mut Report, variant: &Variant, suites: &[&String], server: &mut Server) {
-    let approved = match approved(APPROVED) {
+    let in_memory = variant.offer.units.iter().all(|unit| unit.memory);
+    let approved = match approved(APPROVED, in_memory) {
         Ok(approved) => approved,
         Err(failure) => return report.record("approved_skips", Err(failure)),
     };
@@ -146,8 +147,9 @@ fn judge(tests: &[TestLine], approved: &BTreeMap<String, String>) -> Outcome {
     ensure(complaints.is_empty(), || complaints.join("\n    "))
 }
 
-/// The approved skips: test name to reason. A line without all three parts is an error.
-fn approved(text: &str) -> Outcome<BTreeMap<String, String>> {
+/// The approved skips: test name to reason. A line without all three parts is an error. A name that ends in
+/// `@file` is approved only where no unit is in memory.
+fn approved(text: &str, in_memory: bool) -> Outcome<BTreeMap<String, String>> {
     let mut approved = BTreeMap::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let parts: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -157,7 +159,10 @@ fn approved(text: &str) -> Outcome<BTreeMap<String, String>> {
         ensure(!name.is_empty() && !reason.is_empty() && !section.is_empty(), || {
             format!("approved-skips.txt: {line:?} lacks a part")
         })?;
-        approved.insert(name.to_owned(), format!("{reason} ({section})"));
+        let (name, only_file) = name.strip_suffix("@file").map_or((name, false), |name| (name, true));
+        if !(only_file && in_memory) {
+            approved.insert(name.to_owned(), format!("{reason} ({section})"));
+        }
     }
     Ok(approved)
 }
@@ -165,7 +170,7 @@ fn approved(text: &str) -> Outcome<BTreeMap<String, String>> {
 /// Two programs at once on two units of one target.
 fn two_at_once(options: &Options, suites: &[String]) -> Outcome {
     let mut server = Server::start(options, Offer::of(&[Unit::file(SIZE_MIB), Unit::memory(SIZE_MIB)]))?;
-    let approved = approved(APPROVED)?;
+    let approved = approved(APPROVED, false)?;
     let urls = [server.url(0, ""), server.url(1, "")];
     std::thread::scope(|scope| {
         let runs = urls.each_ref().map(|url| {
@@ -195,15 +200,17 @@ mod tests {
 
     #[test]
     fn the_list_of_approved_skips_is_well_formed() {
-        assert!(!approved(APPROVED).expect("a well-formed list").is_empty());
-        assert!(approved("Name | reason").is_err());
-        assert!(approved("Name | | section").is_err());
+        assert!(!approved(APPROVED, false).expect("a well-formed list").is_empty());
+        assert!(approved("Name | reason", false).is_err());
+        assert!(approved("Name | | section", false).is_err());
     }
 
     #[test]
     fn a_failure_and_a_skip_off_the_list_fail_the_suite() {
-        let list = approved("A.Known | reason | section").expect("a list");
+        let list =
+            approved("A.Known | reason | section\nA.Disk@file | reason | section", true).expect("a list");
         assert!(judge(&[line("A.Known", true, &["reason"]), line("A.Good", true, &[])], &list).is_ok());
+        assert!(judge(&[line("A.Disk", true, &["reason"])], &list).is_err(), "this one is in memory");
         assert!(judge(&[line("A.Bad", false, &[])], &list).is_err());
         assert!(judge(&[line("A.Unknown", true, &["reason"])], &list).is_err());
     }

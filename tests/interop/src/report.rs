@@ -73,7 +73,9 @@ impl Report {
             say("\nfailures:");
         }
         for (name, failure) in &self.failures {
-            say(&format!("    {name}: {failure}"));
+            // The whole story stands where it happened.
+            let text = failure.to_string();
+            say(&format!("    {name}: {}", text.lines().next().unwrap_or_default()));
         }
         let good = failed == 0 && self.passed > 0;
         let word = if good { "ok" } else { "FAILED" };

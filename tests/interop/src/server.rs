@@ -198,7 +198,13 @@ impl Server {
     /// What the process wrote to its log last.
     pub fn last_words(&self) -> String {
         let log = std::fs::read_to_string(log_path(self.directory.path())).unwrap_or_default();
-        format!("log of the target:\n        {}", tail(&log))
+        // A panic is what matters most, and its backtrace is long.
+        let panic =
+            log.rfind("panicked at").map(|at| log[at..].lines().take(3).collect::<Vec<_>>().join(" | "));
+        match panic {
+            Some(panic) => format!("the target {panic}"),
+            None => format!("log of the target:\n        {}", tail(&log)),
+        }
     }
 
     fn wait_until_listening(&mut self) -> Outcome {

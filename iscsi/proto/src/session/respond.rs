@@ -191,7 +191,8 @@ impl<P: Payload> Session<P> {
                     self.send_status(index, pdu.header, &pdu.data);
                 }
                 Some(Waiting::Read(stream)) => {
-                    let (mut header, length_bytes) = next_data_in(stream, connection.segment_bytes_max, max_burst_bytes);
+                    let (mut header, length_bytes) =
+                        next_data_in(stream, connection.segment_bytes_max, max_burst_bytes);
                     header.exp_cmd_sn = self.window.exp_cmd_sn().into();
                     header.max_cmd_sn = self.window.max_cmd_sn().into();
                     if header.flags & DataIn::STATUS != 0 {

@@ -205,7 +205,9 @@ impl<P: Payload> Transmit<P> {
         let before = self.run.len();
         self.push_header(header);
         self.built_run(before);
-        let Some(Waiting::Read(stream)) = self.waiting.front_mut() else { unreachable!("the caller looked at it") };
+        let Some(Waiting::Read(stream)) = self.waiting.front_mut() else {
+            unreachable!("the caller looked at it")
+        };
         let (slot, offset_bytes) = (stream.slot, stream.offset_bytes);
         stream.offset_bytes += length_bytes;
         stream.data_sn = stream.data_sn.wrapping_add(1);

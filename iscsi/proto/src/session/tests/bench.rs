@@ -46,13 +46,15 @@ impl Pdu {
         bytes[4] = (self.ahs.len() / 4) as u8;
         bytes.extend(&self.ahs);
         if header_digest {
-            bytes.extend(digest(&bytes.clone()));
+            let sum = digest(&bytes);
+            bytes.extend(sum);
         }
         let start = bytes.len();
         bytes.extend(&self.data);
         bytes.extend(vec![0; pad_bytes(self.data.len())]);
         if data_digest && !self.data.is_empty() {
-            bytes.extend(digest(&bytes[start..].to_vec()));
+            let sum = digest(&bytes[start..]);
+            bytes.extend(sum);
         }
         bytes
     }

@@ -122,7 +122,9 @@ fn assert_fatal(bench: &mut Bench, pdu: &Pdu, fatal: Fatal) {
     assert_eq!(bench.send(C0, pdu), Err(fatal));
     bench.expect_reject(RejectReason::PROTOCOL_ERROR);
     let close = bench.event();
-    assert!(matches!(close, Event::CloseConnection { connection: C0, cause: CloseCause::Fatal(cause) } if cause == fatal));
+    assert!(
+        matches!(close, Event::CloseConnection { connection: C0, cause: CloseCause::Fatal(cause) } if cause == fatal)
+    );
     bench.session.remove_connection(C0);
     bench.assert_idle();
 }
@@ -363,7 +365,7 @@ fn non_zero_padding_is_covered_by_the_digest_and_otherwise_ignored() {
     let mut bytes = pdu.wire(true, true);
     let end = bytes.len();
     bytes[end - 5] = 0x77;
-    let sum = crate::digest::digest(&bytes[52..end - 4].to_vec());
+    let sum = crate::digest::digest(&bytes[52..end - 4]);
     bytes[end - 4..].copy_from_slice(&sum);
     bench.feed(C0, &bytes).expect("sound");
     assert_eq!(bench.expect_command().data_out.expect("data").bytes(), pattern(5));

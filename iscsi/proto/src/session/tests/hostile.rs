@@ -45,7 +45,11 @@ fn assert_unharmed(bench: &mut Bench) {
     bench.session.remove_connection(C1);
     bench.events();
     assert_eq!(bench.session.task_count(), 0);
-    assert!(bench.session.requests.is_empty() && bench.session.waiters.is_empty() && bench.session.order.is_empty());
+    assert!(
+        bench.session.requests.is_empty()
+            && bench.session.waiters.is_empty()
+            && bench.session.order.is_empty()
+    );
     assert!(bench.session.barriers.is_empty() && bench.session.immediate_tasks == 0);
 }
 
@@ -96,8 +100,19 @@ fn a_login_request_after_login_ends_the_connection() {
 
 #[test]
 fn every_field_of_every_header_at_its_edges() {
-    let edges = [0u32, 1, 2, 0x7fff_ffff, 0x8000_0000, 0xffff_fffe, 0xffff_ffff, FIRST_CMD_SN, FIRST_CMD_SN.wrapping_add(127),
-        FIRST_CMD_SN.wrapping_add(128), FIRST_CMD_SN.wrapping_sub(1)];
+    let edges = [
+        0u32,
+        1,
+        2,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xffff_fffe,
+        0xffff_ffff,
+        FIRST_CMD_SN,
+        FIRST_CMD_SN.wrapping_add(127),
+        FIRST_CMD_SN.wrapping_add(128),
+        FIRST_CMD_SN.wrapping_sub(1),
+    ];
     for opcode in [0x00u8, 0x01, 0x02, 0x04, 0x05, 0x06, 0x10, 0x40, 0x41, 0x42, 0x44, 0x46] {
         for flags in [0u8, 0x20, 0x40, 0x60, 0x80, 0xa0, 0xc0, 0xe0, 0xff, 0x85, 0x87] {
             for field in (16..48).step_by(4) {
@@ -319,7 +334,10 @@ fn random_headers_never_harm_the_neighbour() {
         let mut bench = bench_with_neighbour(values);
         for _ in 0..12 {
             let mut pdu = request(Opcode(0), F, 0, 0, 0, &pattern(random.below(300) as usize));
-            pdu.bhs.iter_mut().skip(8).for_each(|byte| *byte = if random.below(3) == 0 { random.below(256) as u8 } else { 0 });
+            pdu.bhs
+                .iter_mut()
+                .skip(8)
+                .for_each(|byte| *byte = if random.below(3) == 0 { random.below(256) as u8 } else { 0 });
             pdu.bhs[0] = [0, 1, 2, 4, 5, 6, 0x10, 0x40, 0x41, 0x42, 0x44, 0x46][random.below(12) as usize];
             pdu.bhs[1] = random.below(256) as u8;
             if random.below(2) == 0 {

@@ -32,7 +32,10 @@ fn abort_of_an_executing_task_is_the_layer_aboves_to_answer() {
     let task = bench.expect_command().task;
     abort(&mut bench, 1, FIRST_CMD_SN);
     let management = expect_management(&mut bench);
-    assert_eq!((management.function, management.lun, management.referenced), (TmfFunction::ABORT_TASK, LUN, Some(task)));
+    assert_eq!(
+        (management.function, management.lun, management.referenced),
+        (TmfFunction::ABORT_TASK, LUN, Some(task))
+    );
     assert!(bench.sent().is_empty(), "not before the layer above says so");
     assert!(bench.session.abort_task(task));
     assert!(!bench.session.complete(task, Completion::good(0)), "too late: no response");
@@ -62,7 +65,9 @@ fn completion_that_wins_the_race_is_sent_once_and_before_the_answer() {
 #[test]
 fn every_order_of_abort_and_completion_ends_in_exactly_one_way() {
     // Steps: 0 TMF arrives, 1 events are drained, 2 completion, 3 abort by the layer above, 4 TMF answered.
-    for order in [[0, 1, 2, 3, 4], [0, 1, 3, 2, 4], [2, 0, 1, 3, 4], [0, 2, 1, 3, 4], [0, 1, 4, 2, 3], [0, 1, 3, 4, 2]] {
+    for order in
+        [[0, 1, 2, 3, 4], [0, 1, 3, 2, 4], [2, 0, 1, 3, 4], [0, 2, 1, 3, 4], [0, 1, 4, 2, 3], [0, 1, 3, 4, 2]]
+    {
         let mut bench = Bench::new();
         let pdu = bench.read(1, 0);
         bench.ok(&pdu);
@@ -71,10 +76,12 @@ fn every_order_of_abort_and_completion_ends_in_exactly_one_way() {
         for step in order {
             match step {
                 0 => abort(&mut bench, 1, FIRST_CMD_SN),
-                1 => id = bench.events().iter().find_map(|event| match event {
-                    Event::TaskManagement(management) => Some(management.id),
-                    _ => None,
-                }),
+                1 => {
+                    id = bench.events().iter().find_map(|event| match event {
+                        Event::TaskManagement(management) => Some(management.id),
+                        _ => None,
+                    })
+                }
                 2 => completed = bench.session.complete(task, Completion::good(0)),
                 3 => aborted = bench.session.abort_task(task),
                 _ => {
@@ -211,7 +218,8 @@ fn resets_drop_what_collects_and_leave_what_executes_to_the_layer_above() {
         bench.session.abort_task(task);
         bench.session.complete_task_management(request.id, TmfResponse::COMPLETE);
         expect_response(&mut bench, 9, TmfResponse::COMPLETE);
-        let whole_target = matches!(function, TmfFunction::TARGET_WARM_RESET | TmfFunction::TARGET_COLD_RESET);
+        let whole_target =
+            matches!(function, TmfFunction::TARGET_WARM_RESET | TmfFunction::TARGET_COLD_RESET);
         assert_eq!(bench.session.task_count(), usize::from(!whole_target), "{function:?}");
         let mut data = answer(&r2t, &pattern(100), 100).remove(0);
         data.bhs[9] ^= 2;
@@ -341,8 +349,11 @@ fn a_completed_read_is_sent_although_its_task_is_gone() {
     let pdu = bench.read(1, 512);
     bench.ok(&pdu);
     let task = bench.expect_command().task;
-    let completion =
-        Completion { data_in: Some(Chunks::of(&pattern(512), 100)), data_in_length: 512, ..Completion::good(0) };
+    let completion = Completion {
+        data_in: Some(Chunks::of(&pattern(512), 100)),
+        data_in_length: 512,
+        ..Completion::good(0)
+    };
     assert!(bench.session.complete(task, completion));
     bench.session.abort_logical_unit(None);
     assert_eq!(bench.reply().data, pattern(512));
@@ -350,15 +361,21 @@ fn a_completed_read_is_sent_although_its_task_is_gone() {
 
 #[test]
 fn no_answer_overtakes_the_responses_of_reads_that_were_completed_before() {
-    let values =
-        crate::params::Negotiated { max_burst_length: 1 << 20, their_max_recv_data_segment_length: 65536, ..negotiated() };
+    let values = crate::params::Negotiated {
+        max_burst_length: 1 << 20,
+        their_max_recv_data_segment_length: 65536,
+        ..negotiated()
+    };
     let mut bench = Bench::with(values, SessionConfig::default());
     let long = 3 * limits::TX_AHEAD_BYTES;
     let pdu = bench.read(1, long as u32);
     bench.ok(&pdu);
     let task = bench.expect_command().task;
-    let completion =
-        Completion { data_in: Some(Chunks::of(&vec![1; long], 4096)), data_in_length: long as u64, ..Completion::good(0) };
+    let completion = Completion {
+        data_in: Some(Chunks::of(&vec![1; long], 4096)),
+        data_in_length: long as u64,
+        ..Completion::good(0)
+    };
     assert!(bench.session.complete(task, completion));
     abort(&mut bench, 1, FIRST_CMD_SN);
     bench.ok(&management(TmfFunction::LOGICAL_UNIT_RESET, 10, RESERVED_TAG, bench.cmd_sn, 0));
@@ -367,6 +384,7 @@ fn no_answer_overtakes_the_responses_of_reads_that_were_completed_before() {
     let sent = bench.sent();
     let last_three: Vec<Opcode> = sent[sent.len() - 3..].iter().map(Pdu::opcode).collect();
     assert_eq!(last_three, [Opcode::DATA_IN, Opcode::TMF_RESPONSE, Opcode::TMF_RESPONSE]);
-    let stat_sns: Vec<u32> = sent[sent.len() - 3..].iter().map(|pdu| pdu.header::<DataIn>().stat_sn.get()).collect();
+    let stat_sns: Vec<u32> =
+        sent[sent.len() - 3..].iter().map(|pdu| pdu.header::<DataIn>().stat_sn.get()).collect();
     assert_eq!(stat_sns, [FIRST_STAT_SN, FIRST_STAT_SN + 1, FIRST_STAT_SN + 2]);
 }

@@ -89,7 +89,10 @@ fn a_reopened_window_is_announced_when_nothing_else_says_it() {
     bench.events();
     bench.session.remove_connection(C1);
     let nop: NopIn = bench.reply().header();
-    assert_eq!((nop.itt.get(), nop.ttt.get(), nop.stat_sn.get()), (RESERVED_TAG, RESERVED_TAG, FIRST_STAT_SN));
+    assert_eq!(
+        (nop.itt.get(), nop.ttt.get(), nop.stat_sn.get()),
+        (RESERVED_TAG, RESERVED_TAG, FIRST_STAT_SN)
+    );
     assert_eq!(nop.max_cmd_sn, nop.exp_cmd_sn, "open for one");
 }
 

@@ -77,7 +77,8 @@ impl Model {
         let mut session = Session::new(config, Default::default(), &values, FIRST_CMD_SN);
         let count = 1 + random.below(3) as usize;
         let params = |cid| ConnectionParams { cid, stat_sn: FIRST_STAT_SN, negotiated: values.clone() };
-        let connections = (0..count).map(|n| session.add_connection(&params(n as u16), 0).expect("room")).collect();
+        let connections =
+            (0..count).map(|n| session.add_connection(&params(n as u16), 0).expect("room")).collect();
         let host = TestHost { chunk_bytes: 1 + random.below(3000) as usize, budget_bytes: usize::MAX };
         Self {
             random,
@@ -120,7 +121,10 @@ impl Model {
             0 => {
                 let length = self.random.below(513) as usize;
                 let cmd_sn = self.take_cmd_sn();
-                self.put(lane, &request(Opcode::NOP_OUT, F, itt, RESERVED_TAG, cmd_sn, &bytes_of(itt, length)));
+                self.put(
+                    lane,
+                    &request(Opcode::NOP_OUT, F, itt, RESERVED_TAG, cmd_sn, &bytes_of(itt, length)),
+                );
                 self.open.insert(itt, (lane, Expected::Ping { length }));
             }
             1 => self.ask_abort(itt),
@@ -168,9 +172,10 @@ impl Model {
     }
 
     fn ask_abort(&mut self, itt: u32) {
-        let tasks = self.open.iter().filter(|(_, (_, expected))| {
-            matches!(expected, Expected::Read { .. } | Expected::Write { .. })
-        });
+        let tasks = self
+            .open
+            .iter()
+            .filter(|(_, (_, expected))| matches!(expected, Expected::Read { .. } | Expected::Write { .. }));
         let tasks: Vec<(u32, usize)> = tasks.map(|(tag, (lane, _))| (*tag, *lane)).collect();
         if tasks.is_empty() {
             return;
@@ -196,7 +201,8 @@ impl Model {
             self.session.payload_received(connection, 0, direct);
             bytes.drain(..direct);
         }
-        let consumed = self.session.handle_bytes(connection, 0, &bytes, &mut self.host).expect("no rule is broken");
+        let consumed =
+            self.session.handle_bytes(connection, 0, &bytes, &mut self.host).expect("no rule is broken");
         assert_eq!(consumed, bytes.len());
     }
 
@@ -270,7 +276,8 @@ impl Model {
         let taken: Vec<u8> = shown.take(most).collect();
         self.session.tx_advance(connection, taken.len());
         self.from_target[lane].extend(taken);
-        let (header_digest, data_digest) = (self.values.header_digest.is_on(), self.values.data_digest.is_on());
+        let (header_digest, data_digest) =
+            (self.values.header_digest.is_on(), self.values.data_digest.is_on());
         while let Some((bhs, _)) = Bhs::from_prefix(&self.from_target[lane]) {
             let total = bhs.layout(header_digest, data_digest).total_bytes;
             if self.from_target[lane].len() < total {

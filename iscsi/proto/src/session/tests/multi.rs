@@ -26,7 +26,8 @@ fn every_interleaving_of_two_connections_gives_cmd_sn_order() {
                 bench.send(ConnectionIndex(lane as u8), pdu).expect("sound");
             }
             let commands = bench.commands();
-            let marks: Vec<u8> = commands.iter().map(|c| c.data_out.as_ref().expect("data").bytes()[0]).collect();
+            let marks: Vec<u8> =
+                commands.iter().map(|c| c.data_out.as_ref().expect("data").bytes()[0]).collect();
             assert_eq!(marks, [0, 1, 2, 3, 4, 5]);
             for (n, command) in commands.iter().enumerate() {
                 assert_eq!(u32::from(command.connection.0), split >> n & 1);
@@ -62,7 +63,9 @@ fn responses_go_where_their_commands_came_from_with_a_stat_sn_each() {
         bench.good(command.task);
     }
     let of = |pdus: Vec<Pdu>| -> Vec<(u32, u32)> {
-        pdus.iter().map(|pdu| (pdu.header::<ScsiResponse>().itt.get(), pdu.header::<ScsiResponse>().stat_sn.get())).collect()
+        pdus.iter()
+            .map(|pdu| (pdu.header::<ScsiResponse>().itt.get(), pdu.header::<ScsiResponse>().stat_sn.get()))
+            .collect()
     };
     assert_eq!(of(bench.sent_on(C0)), [(2, FIRST_STAT_SN)]);
     assert_eq!(of(bench.sent_on(C1)), [(1, FIRST_STAT_SN), (3, FIRST_STAT_SN + 1)]);

@@ -159,7 +159,8 @@ fn a_disconnect_at_every_byte_leaves_nothing_behind() {
         // Some are given out before the connection goes, some are not.
         let given_out = if cut % 2 == 0 { bench.events().len() } else { 0 };
         bench.session.remove_connection(C0);
-        let aborted = bench.events().iter().filter(|event| matches!(event, Event::TaskAborted { .. })).count();
+        let aborted =
+            bench.events().iter().filter(|event| matches!(event, Event::TaskAborted { .. })).count();
         assert!(aborted <= given_out);
         bench.assert_idle();
         assert_eq!(bench.session.next_deadline(), None);

@@ -1,0 +1,25 @@
+//! Bounds of the simulator.
+
+use std::time::Duration;
+
+/// Length of every volume: the smallest that a volume may have.
+pub const VOLUME_BYTES: u64 = 1 << 20;
+/// Turns of one world at most; a world that needs more does not come to an end.
+pub const TURNS_MAX: u64 = 2_000_000;
+/// A command that is not answered by then is aborted by its host.
+pub const TASK_PATIENCE: Duration = Duration::from_secs(6);
+/// A task management function, a login or a logout that is not answered by then ends its session.
+pub const REQUEST_PATIENCE: Duration = Duration::from_secs(12);
+/// Writes whose end is unknown that may overlap in one block.
+pub const OVERLAP_MAX: usize = 4;
+/// The smallest piece that a power loss leaves whole.
+pub const SECTOR_BYTES: u32 = 512;
+/// States that the register checker may hold for one block.
+pub const STATES_MAX: usize = 20_000;
+/// Lines of a history that a failure prints.
+pub const HISTORY_LINES: usize = 60;
+
+const _: () = {
+    assert!(TASK_PATIENCE.as_secs() < REQUEST_PATIENCE.as_secs());
+    assert!(VOLUME_BYTES.is_multiple_of(4096) && 4096_u32.is_multiple_of(SECTOR_BYTES));
+};

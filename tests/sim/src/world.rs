@@ -1,0 +1,186 @@
+//! Nodes: the shipped target on simulated cores, with disks that outlive it.
+
+mod machine;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+
+use iscsi_target::message::{CoreMessage, DirectoryEntry, SessionReport};
+use iscsi_target::setup::{AllowList, Auth, Settings, TargetSetup};
+use iscsi_target::{Portal, TargetCore};
+use reactor::buffer::BufferPool;
+use reactor::mesh::{ControlSender, Mesh};
+use reactor::poller::Progress;
+use reactor::reactor::Reactor;
+use reactor::sim::SimWorld;
+use reactor::time::Time;
+
+pub use machine::Machine;
+
+use crate::Violation;
+use crate::options::Options;
+
+/// The target's name.
+pub const TARGET: &str = "iqn.2024-01.org.example:sim";
+/// Messages that fit a mailbox.
+const MAILBOX: usize = 64;
+
+/// The address of the portal.
+pub fn portal() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 3260))
+}
+
+/// One running process.
+pub struct Node {
+    world: SimWorld,
+    reactors: Vec<Reactor>,
+    controls: Vec<ControlSender<CoreMessage>>,
+    pools: Vec<BufferPool>,
+    /// The core that owns the target.
+    owner: usize,
+    volumes: Vec<String>,
+}
+
+impl Node {
+    /// Starts the target over the disks of `machine`.
+    pub fn start(world: &SimWorld, options: &Options, machine: &Machine) -> Result<Self, Violation> {
+        let mut reactors = Vec::new();
+        let mut controls = Vec::new();
+        let mut pools = Vec::new();
+        for (index, endpoint) in Mesh::<CoreMessage>::new(options.cores, MAILBOX).into_iter().enumerate() {
+            let core = world.core(&format!("sim-{index}"));
+            controls.push(endpoint.control_sender());
+            pools.push(core.buffers.clone());
+            let mut portals = Vec::new();
+            if index == 0 {
+                let listener = core.network.listen(portal());
+                let listener = listener.map_err(|error| Violation::new("a node starts", error.to_string()))?;
+                portals.push(Portal { listener, portal_group_tag: 1 });
+            }
+            let poller = TargetCore::new(&core, settings(options), endpoint, portals);
+            let stall = std::time::Duration::from_secs(1);
+            reactors.push(Reactor::new(vec![Box::new(poller)], core.clock.clone(), core.stats.clone(), stall));
+        }
+        let owner = options.cores - 1;
+        let volumes = (0..options.luns).map(|lun| format!("volume-{lun}")).collect();
+        let mut node = Self { world: world.clone(), reactors, controls, pools, owner, volumes };
+        node.set_up(options, machine)?;
+        Ok(node)
+    }
+
+    fn set_up(&mut self, options: &Options, machine: &Machine) -> Result<(), Violation> {
+        for lun in 0..options.luns {
+            let setup = Box::new(machine.volume(options, usize::from(lun), &self.volumes[usize::from(lun)])?);
+            let answer = self.ask(self.owner, |answer| CoreMessage::AddVolume { setup, answer })?;
+            answer.map_err(|error| Violation::new("a volume is added", error.to_string()))?;
+        }
+        let setup = Box::new(TargetSetup {
+            name: TARGET.into(),
+            alias: None,
+            portal_group_tag: 1,
+            luns: (0..).zip(self.volumes.clone()).collect(),
+            auth: Auth::None,
+            allow: AllowList::default(),
+            header_digest: Default::default(),
+            data_digest: Default::default(),
+        });
+        let answer = self.ask(self.owner, |answer| CoreMessage::SetTarget { setup, answer })?;
+        answer.map_err(|error| Violation::new("a target is set", error.to_string()))?;
+        let entry = DirectoryEntry {
+            core: self.owner,
+            portal_group_tag: 1,
+            advertised: Vec::new(),
+            allow: AllowList::default(),
+        };
+        let directory = Arc::new([(TARGET.to_owned(), entry)].into());
+        for control in &self.controls {
+            let sent = control.send(CoreMessage::SetDirectory(Arc::clone(&directory)));
+            sent.map_err(|_| Violation::new("a mailbox has room", "at start"))?;
+        }
+        self.poll();
+        Ok(())
+    }
+
+    /// Asks a core and polls until it has answered.
+    fn ask<T: Send + 'static>(
+        &mut self,
+        core: usize,
+        message: impl FnOnce(iscsi_target::message::Answer<T>) -> CoreMessage,
+    ) -> Result<T, Violation> {
+        let (told, answer) = mpsc::channel();
+        let message = message(Box::new(move |value| drop(told.send(value))));
+        self.controls[core].send(message).map_err(|_| Violation::new("a mailbox has room", "control"))?;
+        for _ in 0..100_000 {
+            if self.poll() == Progress::Idle {
+                self.world.advance_to_next(self.deadline());
+            }
+            if let Ok(value) = answer.try_recv() {
+                return Ok(value);
+            }
+        }
+        Err(Violation::new("control is answered", "a core did not answer a message"))
+    }
+
+    /// One turn of every core.
+    pub fn poll(&mut self) -> Progress {
+        let mut progress = Progress::Idle;
+        for reactor in &mut self.reactors {
+            let now = self.world.now();
+            progress = progress.or(reactor.poll_once(now));
+        }
+        if self.reactors.iter().all(Reactor::may_sleep) { progress } else { Progress::Busy }
+    }
+
+    /// When a core wants to be polled at the latest.
+    pub fn deadline(&self) -> Time {
+        self.reactors.iter().map(Reactor::deadline).min().unwrap_or(Time::NEVER)
+    }
+
+    /// Sends the order to stop; true through the receiver once the node has.
+    pub fn begin_draining(&self) -> mpsc::Receiver<()> {
+        let (told, drained) = mpsc::channel();
+        for control in &self.controls {
+            let told = told.clone();
+            let message = CoreMessage::Drain(Box::new(move |()| drop(told.send(()))));
+            // A full mailbox is seen as a core that never drains.
+            let _ = control.send(message);
+        }
+        drained
+    }
+
+    /// How many cores answer [`Node::begin_draining`].
+    pub fn cores(&self) -> usize {
+        self.controls.len()
+    }
+
+    /// The sessions of the owner core.
+    pub fn sessions(&mut self) -> Result<Vec<SessionReport>, Violation> {
+        self.ask(self.owner, CoreMessage::Sessions)
+    }
+
+    /// Takes the target and its volumes apart: nothing may be left.
+    pub fn dismantle(mut self) -> Result<(), Violation> {
+        let sessions = self.sessions()?;
+        if !sessions.is_empty() {
+            return Err(Violation::new("no session is left when all hosts have left", format!("{sessions:?}")));
+        }
+        let name = TARGET.to_owned();
+        let removed = self.ask(self.owner, |answer| CoreMessage::RemoveTarget { name, answer })?;
+        removed.map_err(|error| Violation::new("an idle target is removed", error.to_string()))?;
+        for name in std::mem::take(&mut self.volumes) {
+            let removed = self.ask(self.owner, |answer| CoreMessage::RemoveVolume { name, answer })?;
+            removed.map_err(|error| Violation::new("an idle volume is removed", error.to_string()))?;
+        }
+        for (core, pool) in self.pools.iter().enumerate() {
+            if pool.in_use() > 0 {
+                let detail = format!("{} buffers are not back on core {core}", pool.in_use());
+                return Err(Violation::new("buffers come home", detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn settings(options: &Options) -> Settings {
+    Settings { offers: options.offers.clone(), queue_depth: options.queue_depth, ..Settings::default() }
+}
