@@ -53,9 +53,8 @@ def programs(options, targets):
 
 
 def plan_of(options):
-    backings = ["memory"] if options.quick else ["memory", "file"]
-    fio_seconds = options.seconds or (1.5 if options.quick else 2.5)
-    return Plan(options.rounds or (2 if options.quick else 3), fio_seconds, 0.7 * fio_seconds, backings, options.only)
+    fio_seconds = options.seconds or (1.0 if options.quick else 2.0)
+    return Plan(options.rounds or (2 if options.quick else 3), fio_seconds, 0.7 * fio_seconds, options.quick, options.only)
 
 
 def measure(options, plan, directory, memory_directory):
@@ -73,7 +72,7 @@ def measure(options, plan, directory, memory_directory):
         for target in targets.values():
             bench.say(f"starting {target.name}")
             target.start()
-        bench.fill()
+        bench.fill(plan.backings)
         bench.matrix(plan)
         if any(plan.wants(word) for word in ("idle", "wake", "poll")):
             poll = TARGETS["vega-poll"](place) if "vega" in targets else None

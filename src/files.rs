@@ -99,14 +99,19 @@ fn open_file(spec: &VolumeSpec, path: &Path, create: bool) -> Result<OpenedFile,
         return created.map_err(|error| open_failed(path, &error));
     }
     // Something is there: taken up when it is this volume, never overwritten when it is not.
-    let exists = |found| PlaneError::AlreadyExists { kind: ObjectKind::Volume, name: spec.name.to_string(), found };
+    let exists =
+        |found| PlaneError::AlreadyExists { kind: ObjectKind::Volume, name: spec.name.to_string(), found };
     let opened = file_open::open(path, options).map_err(|error| match error {
         error if create => exists(error.to_string()),
         error => open_failed(path, &error),
     })?;
     let found = opened.geometry.logical_block_bytes;
     if found != spec.block_size {
-        return Err(exists(format!("{} has blocks of {found} bytes, not {}", path.display(), spec.block_size)));
+        return Err(exists(format!(
+            "{} has blocks of {found} bytes, not {}",
+            path.display(),
+            spec.block_size
+        )));
     }
     Ok(opened)
 }

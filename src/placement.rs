@@ -123,7 +123,10 @@ mod tests {
         placement.set_volume("b", 1);
         placement.set_volume("c", 0);
         placement.set_target("u", 1, set(&["b"]));
-        assert_eq!(placement.plan("t", &set(&["a", "b"])).unwrap(), Plan { core: 1, moves: vec!["a".into()] });
+        assert_eq!(
+            placement.plan("t", &set(&["a", "b"])).unwrap(),
+            Plan { core: 1, moves: vec!["a".into()] }
+        );
         placement.set_target("v", 0, set(&["c"]));
         let error = placement.plan("t", &set(&["b", "c"])).unwrap_err();
         assert_eq!(error, PlacementError::Elsewhere { volume: "c".into(), target: "v".into() });

@@ -113,8 +113,9 @@ impl DataPlane for NodePlane {
             Request::Sessions | Request::Stats => &self.questions,
             _ => &self.changes,
         };
-        if let Err(mpsc::TrySendError::Full((_, responder)) | mpsc::TrySendError::Disconnected((_, responder))) =
-            queue.try_send((request, responder))
+        if let Err(
+            mpsc::TrySendError::Full((_, responder)) | mpsc::TrySendError::Disconnected((_, responder)),
+        ) = queue.try_send((request, responder))
         {
             responder.answer(Err(PlaneError::Overloaded { in_flight: QUEUE_REQUESTS }));
         }
@@ -204,8 +205,7 @@ impl Worker {
 
     fn drop_session(&self, id: SessionId) -> Result<(), PlaneError> {
         let core = id.core as usize;
-        let missing =
-            || PlaneError::NotFound { kind: ObjectKind::Session, name: id.to_string() };
+        let missing = || PlaneError::NotFound { kind: ObjectKind::Session, name: id.to_string() };
         if core >= self.core_count() {
             return Err(missing());
         }
@@ -252,7 +252,13 @@ impl Worker {
         let cores = self.core_count();
         for core in 0..cores {
             let sender = sender.clone();
-            self.tell(core, CoreMessage::Drain(Box::new(move |()| drop(sender.send(())))))?;
+            self.tell(
+                core,
+                CoreMessage::Drain(Box::new(move |()| {
+                    // Nobody waits any more when the grace has passed.
+                    let _ = sender.send(());
+                })),
+            )?;
         }
         let after_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..cores {
@@ -276,7 +282,9 @@ fn session_info(report: SessionReport) -> SessionInfo {
         initiator: report.initiator_name,
         isid: report.isid,
         target: report.target_name.and_then(|name| name.parse().ok()),
-        connections: connections.map(|(connection_id, peer)| ConnectionInfo { connection_id, peer }).collect(),
+        connections: connections
+            .map(|(connection_id, peer)| ConnectionInfo { connection_id, peer })
+            .collect(),
         tasks: report.tasks as u64,
     }
 }

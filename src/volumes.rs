@@ -94,7 +94,8 @@ impl Worker {
         };
         if asked_bytes != current {
             if asked_bytes < current {
-                let reason = format!("{asked_bytes} bytes is less than the present {current}; a volume only grows");
+                let reason =
+                    format!("{asked_bytes} bytes is less than the present {current}; a volume only grows");
                 return Err(PlaneError::Unsupported { field: "size_bytes", reason });
             }
             files::grow(&spec, path.as_deref(), asked_bytes)?;
@@ -218,7 +219,8 @@ fn digest(policy: DigestPolicy) -> params::DigestPolicy {
 }
 
 fn secret(user: &ResolvedUser) -> Result<Secret, PlaneError> {
-    Secret::new(user.secret.reveal_bytes())
-        .map_err(|error| PlaneError::Unsupported { field: "users", reason: format!("user {}: {error}", user.name) })
+    Secret::new(user.secret.reveal_bytes()).map_err(|error| PlaneError::Unsupported {
+        field: "users",
+        reason: format!("user {}: {error}", user.name),
+    })
 }
-

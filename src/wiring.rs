@@ -27,13 +27,17 @@ const MAILBOX_MESSAGES: usize = 1024;
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
-    #[error("processor {processor} in reactor.cores is not one this process may use ({usable}); change reactor.cores")]
+    #[error(
+        "processor {processor} in reactor.cores is not one this process may use ({usable}); change reactor.cores"
+    )]
     NoSuchProcessor { processor: u32, usable: String },
     #[error("cannot start core {index}: {source}")]
     Core { index: usize, source: CoreError },
     #[error("cannot make an eventfd: {0}; raise the limit on open files (ulimit -n)")]
     Waker(std::io::Error),
-    #[error("cannot listen on {address}: {source}; is another target running there? Change iscsi.portal or stop it")]
+    #[error(
+        "cannot listen on {address}: {source}; is another target running there? Change iscsi.portal or stop it"
+    )]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("iscsi.portal advertises {address:?}, which is no address:port ({source})")]
     Advertise { address: String, source: std::io::Error },
@@ -170,7 +174,8 @@ fn choose_processors(cores: &Cores) -> Result<Vec<Option<CoreId>>, StartError> {
     let usable = available_cores();
     match cores {
         Cores::Auto => {
-            let chosen: Vec<_> = usable.iter().step_by(2).take(usable.len().div_ceil(2)).map(|c| Some(*c)).collect();
+            let chosen: Vec<_> =
+                usable.iter().step_by(2).take(usable.len().div_ceil(2)).map(|c| Some(*c)).collect();
             Ok(if chosen.is_empty() { vec![None] } else { chosen })
         }
         Cores::List(list) => list

@@ -15,9 +15,10 @@ from .process import Failure, Program, free_port, load_average, warnings
 class Plan:
     """What is measured, and for how long."""
 
-    def __init__(self, rounds, fio_seconds, load_seconds, backings, chosen):
+    def __init__(self, rounds, fio_seconds, load_seconds, quick, chosen):
         self.rounds, self.fio_seconds, self.load_seconds = rounds, fio_seconds, load_seconds
-        self.backings, self.chosen = backings, chosen
+        self.quick, self.chosen = quick, chosen
+        self.backings = ["memory"] if quick else ["memory", "file"]
 
     def wants(self, *words):
         """True when --only names nothing, or every word of one of its entries."""
@@ -25,7 +26,13 @@ class Plan:
 
     def clients_of(self, backing):
         """On disk the disk is the limit and one client is enough; fio, so that anybody can repeat it."""
-        return ["load", "fio", "iscsi-perf"] if backing == "memory" else ["fio"]
+        if backing == "file":
+            return ["fio"]
+        return ["load", "fio"] if self.quick else ["load", "fio", "iscsi-perf"]
+
+    def patterns_of(self, client):
+        """Quick: fio only for the small blocks."""
+        return [p for p in clients.PATTERNS if not (self.quick and client == "fio" and p.size_bytes > 4096)]
 
     def seconds_of(self, client):
         return self.fio_seconds if client == "fio" else self.load_seconds
@@ -49,13 +56,15 @@ class Bench:
             else:
                 other.program.freeze()
 
-    def fill(self):
+    def fill(self, backings):
         """Every block of every unit is written once: no read is answered from a hole."""
         for target in self.targets.values():
             if target.name == "canned":
                 continue
             self.only(target)
             for backing, unit in target.units.items():
+                if backing not in backings:
+                    continue
                 self.say(f"filling {target.name}, {backing}")
                 clients.load_raw(self.place.programs, self.client_core, unit, "fill", 256 << 10, 16, 0)
 
@@ -89,7 +98,7 @@ class Bench:
         for number in range(1, plan.rounds + 1):
             for backing in plan.backings:
                 for client in plan.clients_of(backing):
-                    for pattern in clients.PATTERNS:
+                    for pattern in plan.patterns_of(client):
                         if plan.wants(backing, client, pattern.name):
                             for target in self.targets.values():
                                 self.cell(target, backing, client, pattern, plan.seconds_of(client), number)

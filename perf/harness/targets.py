@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 
 from .process import Failure, Program, free_port
 
@@ -87,6 +88,16 @@ class Vega(Target):
         )
         self.program.wait_listening(port)
         self.units = {"memory": Unit(port, NAME, 0), "file": Unit(port, NAME, 1)}
+        self.wait_login(self.units["memory"])
+
+    def wait_login(self, unit):
+        """The portal may accept before the units are there: until a login succeeds."""
+        command = [self.place.programs["LOAD"], unit.address, unit.name, str(unit.lun), "hold", "1", "0", "0"]
+        end = time.monotonic() + 20
+        while subprocess.run(command, capture_output=True, timeout=20, check=False).returncode != 0:
+            if time.monotonic() > end or self.program.process.poll() is not None:
+                raise Failure(f"{self.name} takes no login:\n{self.program.log_tail()}")
+            time.sleep(0.05)
 
     def configuration(self, port, data):
         size = self.place.size_bytes

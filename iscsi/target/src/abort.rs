@@ -235,9 +235,10 @@ impl TargetCore {
     }
 
     fn collect_tasks(&self, disk: Key, session: Option<Key>, out: &mut Vec<Key>) {
-        let affected = self.tasks.iter().filter(|(_, task)| {
-            task.disk == disk && session.is_none_or(|session| task.session == session)
-        });
+        let affected = self
+            .tasks
+            .iter()
+            .filter(|(_, task)| task.disk == disk && session.is_none_or(|session| task.session == session));
         out.extend(affected.map(|(key, _)| key));
     }
 

@@ -39,7 +39,8 @@ impl TargetCore {
                 answer(self.resize_volume(&name, length_blocks));
             }
             CoreMessage::AllocatedBytes { name, answer } => {
-                let disk = self.disk_named(&name).map(|key| self.disks.get(key).expect("named disks are there"));
+                let disk =
+                    self.disk_named(&name).map(|key| self.disks.get(key).expect("named disks are there"));
                 answer(disk.map(|disk| disk.volume.allocated_bytes()));
             }
             CoreMessage::SetTarget { setup, answer } => {
@@ -204,7 +205,9 @@ impl TargetCore {
                 continue;
             }
             records.target(name);
-            for address in visible.advertised.iter().chain(reached.iter().filter(|_| visible.advertised.is_empty())) {
+            for address in
+                visible.advertised.iter().chain(reached.iter().filter(|_| visible.advertised.is_empty()))
+            {
                 records.address(*address, visible.portal_group_tag);
             }
         }

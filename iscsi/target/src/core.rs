@@ -77,7 +77,12 @@ pub struct TargetCore {
 
 impl TargetCore {
     /// The poller of a core. Only the cores that accept connections have portals.
-    pub fn new(core: &Core, settings: Settings, endpoint: Endpoint<CoreMessage>, portals: Vec<Portal>) -> Self {
+    pub fn new(
+        core: &Core,
+        settings: Settings,
+        endpoint: Endpoint<CoreMessage>,
+        portals: Vec<Portal>,
+    ) -> Self {
         Self {
             settings,
             core: core.clone(),
@@ -229,7 +234,8 @@ impl TargetCore {
 
     /// A task of the disk has ended: others may go.
     pub(crate) fn unblock_disk(&mut self, key: Key) {
-        let waits = self.disks.get(key).is_some_and(|disk| disk.tasks.has_waiting() || disk.closing.is_some());
+        let waits =
+            self.disks.get(key).is_some_and(|disk| disk.tasks.has_waiting() || disk.closing.is_some());
         if waits && !self.unblocked.contains(&key) {
             self.unblocked.push(key);
         }

@@ -11,9 +11,7 @@ use reactor::poller::Progress;
 use reactor::time::Time;
 
 use crate::core::TargetCore;
-use crate::limits::{
-    ACCEPTS_PER_TURN, CLOSE_LINGER, LOGINS_PER_CORE_MAX, TX_BACKLOG_BYTES,
-};
+use crate::limits::{ACCEPTS_PER_TURN, CLOSE_LINGER, LOGINS_PER_CORE_MAX, TX_BACKLOG_BYTES};
 use crate::message::{CoreMessage, MovedConnection};
 use crate::policy::Policy;
 use crate::slots::Key;
@@ -97,7 +95,9 @@ impl TargetCore {
             }
             Phase::Login(_) => self.drive_login(key, bytes, now),
             // It sends before it has our answer: kept for the session, within the bound of one receive call.
-            Phase::Reinstating(_) if connection.unread.len() < 65_536 => connection.unread.extend_from_slice(bytes),
+            Phase::Reinstating(_) if connection.unread.len() < 65_536 => {
+                connection.unread.extend_from_slice(bytes)
+            }
             Phase::Reinstating(_) => self.lose_connection(key),
             Phase::Closing | Phase::Full { .. } => {}
         }
@@ -116,7 +116,8 @@ impl TargetCore {
 
     fn begin_login(&mut self, key: Key, received: &[u8], now: Time) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let config = LoginConfig { command_window: self.settings.queue_depth, offers: self.settings.offers.clone() };
+        let config =
+            LoginConfig { command_window: self.settings.queue_depth, offers: self.settings.offers.clone() };
         connection.phase = Phase::Login(Box::new(LoginConnection::new(config)));
         self.drive_login(key, received, now);
     }

@@ -99,7 +99,8 @@ impl TargetCore {
     fn receive_session(&mut self, key: Key, now: Time) -> Took {
         let connection = self.connections.get_mut(key).expect("looked up by the caller");
         let Phase::Full { session, index } = connection.phase else { return Took::Nothing };
-        let entry = self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
+        let entry =
+            self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
         let scratch = &mut self.scratch;
         let (received, payload_room, room) = match entry.session.payload_destination(index) {
             Some(payload) => {
@@ -134,7 +135,8 @@ impl TargetCore {
     fn feed(&mut self, key: Key, now: Time, length_bytes: usize) {
         let connection = self.connections.get_mut(key).expect("a connection that received is there");
         let Phase::Full { session, index } = connection.phase else { return };
-        let entry = self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
+        let entry =
+            self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
         let target = entry.target.and_then(|target| self.targets.get(target));
         let holding = entry.session.task_count();
         let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
@@ -157,7 +159,8 @@ impl TargetCore {
         let Phase::Full { session, index } = connection.phase else { return };
         let Some(entry) = self.sessions.get(session) else { return };
         let blocked = entry.session.blocked(index);
-        let paused = matches!(blocked, Some(Blocked::Memory | Blocked::Backlog)) || !connection.unread.is_empty();
+        let paused =
+            matches!(blocked, Some(Blocked::Memory | Blocked::Backlog)) || !connection.unread.is_empty();
         if paused != connection.paused && !draining {
             connection.paused = paused;
             self.group.pause_recv(key.index(), paused);
@@ -179,7 +182,7 @@ impl TargetCore {
             let Some(entry) = self.sessions.get_mut(session) else { continue };
             let target = entry.target.and_then(|target| self.targets.get(target));
             let holding = entry.session.task_count();
-        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
+            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
             entry.session.retry_blocked(&mut view);
             match entry.session.blocked(index) {
                 Some(Blocked::Memory | Blocked::Backlog) => self.starved.push(key),

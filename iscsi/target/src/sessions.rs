@@ -32,7 +32,8 @@ impl TargetCore {
     }
 
     fn detach_nexus(&mut self, session: Key) {
-        let Some(target) = self.sessions.get(session).and_then(|entry| self.targets.get(entry.target?)) else {
+        let Some(target) = self.sessions.get(session).and_then(|entry| self.targets.get(entry.target?))
+        else {
             return;
         };
         for (_, disk) in &target.luns {

@@ -109,7 +109,6 @@ impl SessionEntry {
         self.connections.iter().flatten().count() < self.max_connections
     }
 
-
     /// The task of a session's id, if it is in progress.
     pub fn task(&self, id: TaskId) -> Option<Key> {
         *self.tasks.get(id.slot())?

@@ -68,7 +68,13 @@ impl TargetCore {
     }
 
     /// Sessions leave the disks that are no longer mapped, with their tasks there, and reach the new ones.
-    fn move_nexuses(&mut self, target: Key, before: &BTreeSet<Key>, after: &BTreeSet<Key>, setup: &TargetSetup) {
+    fn move_nexuses(
+        &mut self,
+        target: Key,
+        before: &BTreeSet<Key>,
+        after: &BTreeSet<Key>,
+        setup: &TargetSetup,
+    ) {
         let port = self.targets.get(target).map_or(1, |target| target.relative_target_port_id);
         for session in self.sessions_of(target) {
             let nexus = nexus_of(session);

@@ -26,7 +26,10 @@ impl TargetCore {
         let Some(connection) = self.connections.get(key) else { return };
         let Phase::Full { session, index } = connection.phase else { return };
         if !connection.send_blocked
-            && self.sessions.get(session).is_some_and(|entry| entry.session.tx_queued_bytes(index) >= early_bytes)
+            && self
+                .sessions
+                .get(session)
+                .is_some_and(|entry| entry.session.tx_queued_bytes(index) >= early_bytes)
         {
             self.send(key);
         }

@@ -30,8 +30,11 @@ pub const ATTACKS: &[Attack] = &[
     ("login_full_feature_pdus_too_early", full_feature_too_early),
 ];
 
+/// A named attack on a target that wants CHAP.
+type ChapAttack = (&'static str, fn(&Server) -> Outcome);
+
 /// The attacks on a target that wants CHAP.
-pub const CHAP_ATTACKS: &[(&str, fn(&Server) -> Outcome)] = &[
+pub const CHAP_ATTACKS: &[ChapAttack] = &[
     ("chap_security_stage_skipped", chap_skip),
     ("chap_bad_responses", chap_bad_responses),
     ("chap_reflection_and_replay", chap_reflection),
