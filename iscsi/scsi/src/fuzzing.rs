@@ -25,6 +25,8 @@ pub struct Disk {
     pub mapped: Vec<bool>,
     /// The status of the next I/O, instead of doing it.
     pub fail_next: Option<IoStatus>,
+    /// How many compare-and-writes find that somebody else was there first.
+    pub lose_swaps: u32,
     /// Every operation so far.
     pub log: Vec<Op>,
 }
@@ -34,7 +36,7 @@ impl Disk {
     pub fn new(info: BdevInfo) -> Self {
         let bytes = info.length_blocks as usize * info.logical_block_bytes as usize;
         let mapped = vec![false; info.length_blocks as usize];
-        Self { info, bytes: vec![0; bytes], mapped, fail_next: None, log: Vec::new() }
+        Self { info, bytes: vec![0; bytes], mapped, fail_next: None, lose_swaps: 0, log: Vec::new() }
     }
 
     fn range(&self, extent: Extent) -> std::ops::Range<usize> {
@@ -98,6 +100,10 @@ impl Disk {
                 expect(extent, 2, &range);
                 let payload = sgl.to_vec();
                 let (before, after) = payload.split_at(range.len());
+                if self.lose_swaps > 0 {
+                    self.lose_swaps -= 1;
+                    return IoStatus::Miscompare { offset_bytes: 0 };
+                }
                 let status = compare(before, &self.bytes[range.clone()]);
                 if status == IoStatus::Good {
                     self.bytes[range].copy_from_slice(after);

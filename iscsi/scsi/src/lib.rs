@@ -8,7 +8,7 @@
 //!
 //! Reading order: `command` (what comes in), `response` (what goes out), `unit` (the logical unit),
 //! `start` (checks common to all commands), `opcode` (which commands there are), `read_write` (the
-//! fast path), `plan` (operations of many steps), then one file per family: `provisioning`,
+//! fast path), `plan` and `partial` (operations of many steps), then one file per family: `provisioning`,
 //! `inquiry`, `vpd`, `mode`, `mode_select`, `report`, `supported`, `reserve_in`, `reserve_out`.
 
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@ mod mode;
 mod mode_select;
 mod nexus;
 mod opcode;
+mod partial;
 mod plan;
 mod provisioning;
 mod read_write;

@@ -1,7 +1,7 @@
 //! Every bound of the device server, with the relations between them checked by the compiler.
 
 /// The longest data transfer of one command. Reported as MAXIMUM TRANSFER LENGTH.
-pub const TRANSFER_BYTES_MAX: u64 = 4 << 20;
+pub const TRANSFER_BYTES_MAX: u64 = volume::limits::MAX_TRANSFER_BYTES;
 /// Reported as OPTIMAL TRANSFER LENGTH.
 pub const TRANSFER_BYTES_OPTIMAL: u64 = 1 << 20;
 /// Blocks of one COMPARE AND WRITE; its field in the block limits page has 8 bits.
@@ -32,7 +32,6 @@ pub const PORT_GROUPS_MAX: usize = 32;
 pub const SENSE_BYTES_MAX: usize = 252;
 
 const _: () = {
-    assert!(TRANSFER_BYTES_MAX <= volume::limits::MAX_TRANSFER_BYTES);
     assert!(TRANSFER_BYTES_OPTIMAL <= TRANSFER_BYTES_MAX);
     assert!(STEP_BYTES <= TRANSFER_BYTES_MAX);
     assert!(CLEAR_STEP_BYTES <= volume::limits::MAX_UNMAP_BYTES);

@@ -4,6 +4,7 @@ use reactor::buffer::{BufferPool, Sgl};
 use volume::bdev::{Done, Extent, Io, IoStatus, Op};
 
 use crate::limits::{CLEAR_STEP_BYTES, STEP_BYTES, STEPS_PER_TURN};
+use crate::partial::{Need, PartialWrite};
 use crate::response::{DataIn, Response, Step};
 use crate::sense::{Sense, SenseKey};
 use crate::unit::LogicalUnit;
@@ -45,6 +46,8 @@ pub(crate) enum Work {
     WriteZeroes { left: Extent, unmap: bool, fua: bool },
     /// Free a list of extents, the last one first.
     UnmapList { extents: Vec<Extent> },
+    /// Write, the last block in part.
+    Partial(PartialWrite),
     /// Ask for allocation states until the list is full.
     LbaStatus { left: Extent, descriptors: usize, reply: Vec<u8>, allocation_length: u64 },
 }
@@ -86,6 +89,12 @@ impl LogicalUnit {
     }
 
     fn resume_steps(&mut self, mut steps: Box<Steps>, done: Done, buffers: &BufferPool) -> Step {
+        if let Work::Partial(partial) = &mut steps.work {
+            return match partial.advance(done.status, done.sgl) {
+                Ok(()) => self.next_step(steps, buffers),
+                Err(status) => Step::Respond(self.io_failed(status, steps.data_out_len)),
+            };
+        }
         if let IoStatus::Mapped { mapped, length_blocks } = done.status {
             steps.work.add_status(mapped, length_blocks);
         } else if done.status != IoStatus::Good {
@@ -100,7 +109,8 @@ impl LogicalUnit {
                 *sgl = done.sgl;
             }
             Work::Verify { sgl, .. } | Work::WriteSame { sgl, .. } => *sgl = done.sgl,
-            Work::WriteZeroes { .. } | Work::UnmapList { .. } | Work::LbaStatus { .. } => {}
+            Work::WriteZeroes { .. } | Work::UnmapList { .. } | Work::LbaStatus { .. } | Work::Partial(_) => {
+            }
         }
         self.next_step(steps, buffers)
     }
@@ -209,6 +219,11 @@ impl Work {
                 }
                 Next::Io(Op::Unmap(extent), Sgl::empty())
             }
+            Self::Partial(partial) => match partial.next(1 << block_shift, buffers) {
+                Need::Io(op, sgl) => Next::Io(op, sgl),
+                Need::Memory => Next::NoMemory,
+                Need::Nothing => Next::Finished,
+            },
             Self::LbaStatus { left, descriptors, .. } => {
                 if *descriptors == 0 || left.length_blocks == 0 {
                     return Next::Finished;

@@ -5,6 +5,7 @@ use volume::bdev::{Extent, Io, Op};
 use crate::cdb::Cdb;
 use crate::command::Command;
 use crate::limits::{COMPARE_AND_WRITE_BLOCKS_MAX, TRANSFER_BYTES_MAX};
+use crate::partial::PartialWrite;
 use crate::plan::{Pending, Plan, Work};
 use crate::response::{Response, Step};
 use crate::sense::{Sense, SenseKey};
@@ -94,7 +95,7 @@ impl LogicalUnit {
         }
         assert!(length < whole, "the session hands over no more than the command takes");
         let length_blocks = length >> self.block_shift;
-        // A part of a block cannot be written.
+        // Only WRITE itself takes a part of a block.
         if length_blocks << self.block_shift != length {
             return Err(WRONG_DATA_LENGTH);
         }
@@ -118,8 +119,20 @@ impl LogicalUnit {
     }
 
     #[inline]
-    pub(crate) fn write(&mut self, command: Command, cdb: &Cdb, data_out_len: u64) -> Outcome {
+    pub(crate) fn write(
+        &mut self,
+        command: Command,
+        cdb: &Cdb,
+        data_out_len: u64,
+        context: &Context<'_>,
+    ) -> Outcome {
         let extent = self.medium_access(cdb)?;
+        let length = command.data_out.len() as u64;
+        if length & ((1 << self.block_shift) - 1) != 0 {
+            let whole = Extent { lba: extent.lba, length_blocks: length >> self.block_shift };
+            let work = Work::Partial(PartialWrite::new(whole, command.data_out, self.fua(cdb)));
+            return Ok(self.start_steps(command.task, data_out_len, work, context.buffers));
+        }
         let extent = self.arrived(&command, extent)?;
         if extent.length_blocks == 0 {
             return good();
@@ -172,7 +185,8 @@ impl LogicalUnit {
         if cdb.u8(13) > COMPARE_AND_WRITE_BLOCKS_MAX {
             return Err(Sense::cdb_byte(13).into());
         }
-        self.arrived_exactly(&command, data_out_len)?;
+        // The number of blocks is at odds with the data: it is the field that is wrong.
+        self.arrived_exactly(&command, data_out_len).map_err(|_| Sense::cdb_byte(13))?;
         if extent.length_blocks == 0 {
             return good();
         }

@@ -110,7 +110,7 @@ impl LogicalUnit {
                 self.read(command, cdb, context)
             }
             opcode::WRITE_6 | opcode::WRITE_10 | opcode::WRITE_12 | opcode::WRITE_16 => {
-                self.write(command, cdb, data_out_len)
+                self.write(command, cdb, data_out_len, context)
             }
             _ => self.dispatch_rare(command, cdb, data_out_len, context),
         }

@@ -1,6 +1,6 @@
 //! libiscsi's conformance suite: one process per suite, every skip accounted for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use initiator::chap::Credentials;
@@ -14,7 +14,8 @@ use crate::report::Report;
 use crate::server::{Offer, Server, Unit};
 
 const PROGRAM: &str = "iscsi-test-cu";
-const APPROVED: &str = include_str!("../approved-skips.txt");
+const APPROVED_SKIPS: &str = include_str!("../approved-skips.txt");
+const APPROVED_FAILURES: &str = include_str!("../approved-failures.txt");
 /// These reset the whole target, so a second run beside them would see its commands aborted.
 const TARGET_WIDE: [&str; 4] = ["Reserve6", "PreventAllow", "iSCSITMF", "MultipathIO"];
 const SIZE_MIB: u64 = 512;
@@ -82,23 +83,22 @@ fn suites() -> Outcome<Vec<String>> {
 }
 
 fn run_variant(report: &mut Report, variant: &Variant, suites: &[&String], server: &mut Server) {
-    let in_memory = variant.offer.units.iter().all(|unit| unit.memory);
-    let approved = match approved(APPROVED, in_memory) {
-        Ok(approved) => approved,
-        Err(failure) => return report.record("approved_skips", Err(failure)),
+    let lists = match Lists::of(&variant.offer.units) {
+        Ok(lists) => lists,
+        Err(failure) => return report.record("approved_lists", Err(failure)),
     };
     let url = server.url(0, variant.query);
     let mut skipped = BTreeSet::new();
     for suite in suites {
         let outcome = run_suite(suite, &url).and_then(|tests| {
             skipped.extend(tests.iter().filter(|test| !test.skips.is_empty()).map(|test| test.name.clone()));
-            judge(&tests, &approved)?;
+            judge(&tests, &lists)?;
             server.ensure_alive()
         });
         report.record(&check_name(variant.name, suite), outcome);
     }
     if variant.skips_exact && suites.len() > 40 {
-        let stale: Vec<&String> = approved.keys().filter(|name| !skipped.contains(*name)).collect();
+        let stale: Vec<&String> = lists.skips.iter().filter(|name| !skipped.contains(*name)).collect();
         let outcome = ensure(stale.is_empty(), || format!("approved skips that did not skip: {stale:?}"));
         report.record("approved_skips", outcome);
     }
@@ -133,55 +133,87 @@ fn run_suite(suite: &str, url: &str) -> Outcome<Vec<TestLine>> {
     Ok(run.tests)
 }
 
-/// Every test passed, and every skip is approved.
-fn judge(tests: &[TestLine], approved: &BTreeMap<String, String>) -> Outcome {
+/// Every test passed, and every skip is approved; a test that is known to be wrong must fail.
+fn judge(tests: &[TestLine], lists: &Lists) -> Outcome {
     let mut complaints = Vec::new();
     for test in tests {
-        if !test.passed {
+        let must_fail = lists.failures.contains(&test.name);
+        if !test.passed && !must_fail {
             complaints.push(format!("{} FAILED: {}", test.name, test.words.join("; ")));
         }
-        if !test.skips.is_empty() && !approved.contains_key(&test.name) {
+        if test.passed && must_fail {
+            complaints.push(format!("{} passed, but approved-failures.txt says that it cannot", test.name));
+        }
+        if !test.skips.is_empty() && !lists.skips.contains(&test.name) {
             complaints.push(format!("{} was skipped: {}", test.name, test.skips.join("; ")));
         }
     }
     ensure(complaints.is_empty(), || complaints.join("\n    "))
 }
 
-/// The approved skips: test name to reason. A line without all three parts is an error. A name that ends in
-/// `@file` is approved only where no unit is in memory.
-fn approved(text: &str, in_memory: bool) -> Outcome<BTreeMap<String, String>> {
-    let mut approved = BTreeMap::new();
+/// The approved exceptions, as far as they apply to a unit.
+struct Lists {
+    skips: BTreeSet<String>,
+    failures: BTreeSet<String>,
+}
+
+impl Lists {
+    fn of(units: &[Unit]) -> Outcome<Self> {
+        let read = |text| units.iter().map(|unit| approved(text, *unit)).collect::<Outcome<Vec<_>>>();
+        let merge = |sets: Vec<BTreeSet<String>>| sets.into_iter().flatten().collect();
+        Ok(Self { skips: merge(read(APPROVED_SKIPS)?), failures: merge(read(APPROVED_FAILURES)?) })
+    }
+}
+
+/// The test names of a list that apply to `unit`. Each line is `name[@tag,…] | reason | section`, all tags must
+/// fit, and a line without all parts is an error.
+fn approved(text: &str, unit: Unit) -> Outcome<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let parts: Vec<&str> = line.split('|').map(str::trim).collect();
         let [name, reason, section] = parts[..] else {
-            return fail(format!("approved-skips.txt: {line:?} is not `name | reason | section`"));
+            return fail(format!("{line:?} is not `name | reason | section`"));
         };
         ensure(!name.is_empty() && !reason.is_empty() && !section.is_empty(), || {
-            format!("approved-skips.txt: {line:?} lacks a part")
+            format!("{line:?} lacks a part")
         })?;
-        let (name, only_file) = name.strip_suffix("@file").map_or((name, false), |name| (name, true));
-        if !(only_file && in_memory) {
-            approved.insert(name.to_owned(), format!("{reason} ({section})"));
+        let (name, tags) = name.split_once('@').unwrap_or((name, ""));
+        let mut applies = true;
+        for tag in tags.split(',').filter(|tag| !tag.is_empty()) {
+            applies &= match tag {
+                "file" => !unit.memory,
+                "memory" => unit.memory,
+                "512" => unit.block_bytes == 512,
+                "4k" => unit.block_bytes == 4096,
+                _ => return fail(format!("{line:?}: unknown tag {tag:?}")),
+            };
+        }
+        if applies {
+            names.insert(name.to_owned());
         }
     }
-    Ok(approved)
+    Ok(names)
 }
 
 /// Two programs at once on two units of one target.
 fn two_at_once(options: &Options, suites: &[String]) -> Outcome {
-    let mut server = Server::start(options, Offer::of(&[Unit::file(SIZE_MIB), Unit::memory(SIZE_MIB)]))?;
-    let approved = approved(APPROVED, false)?;
+    let units = [Unit::file(SIZE_MIB), Unit::memory(SIZE_MIB)];
+    let mut server = Server::start(options, Offer::of(&units))?;
+    let lists = [Lists::of(&units[..1])?, Lists::of(&units[1..])?];
     let urls = [server.url(0, ""), server.url(1, "")];
     std::thread::scope(|scope| {
-        let runs = urls.each_ref().map(|url| {
-            let approved = &approved;
-            scope.spawn(move || {
-                suites
-                    .iter()
-                    .filter(|suite| !TARGET_WIDE.contains(&suite.as_str()))
-                    .try_for_each(|suite| judge(&run_suite(suite, url)?, approved))
+        let runs: Vec<_> = urls
+            .iter()
+            .zip(&lists)
+            .map(|(url, lists)| {
+                scope.spawn(move || {
+                    suites
+                        .iter()
+                        .filter(|suite| !TARGET_WIDE.contains(&suite.as_str()))
+                        .try_for_each(|suite| judge(&run_suite(suite, url)?, lists))
+                })
             })
-        });
+            .collect();
         runs.into_iter()
             .map(|run| run.join().unwrap_or_else(|_| fail("a runner panicked")))
             .collect::<Outcome<Vec<()>>>()
@@ -199,19 +231,28 @@ mod tests {
     }
 
     #[test]
-    fn the_list_of_approved_skips_is_well_formed() {
-        assert!(!approved(APPROVED, false).expect("a well-formed list").is_empty());
-        assert!(approved("Name | reason", false).is_err());
-        assert!(approved("Name | | section", false).is_err());
+    fn the_lists_are_well_formed_and_tags_select() {
+        let lists = Lists::of(&[Unit::file(1)]).expect("well-formed lists");
+        assert!(!lists.skips.is_empty() && !lists.failures.is_empty());
+        for bad in ["Name | reason", "Name | | section", "Name@tape | reason | section"] {
+            assert!(approved(bad, Unit::file(1)).is_err(), "{bad}");
+        }
+        let text = "A@file | r | s\nB@512,memory | r | s\nC | r | s";
+        let names = |unit| approved(text, unit).expect("a list").into_iter().collect::<String>();
+        assert_eq!(names(Unit::file(1)), "AC");
+        assert_eq!(names(Unit::memory(1)), "BC");
+        assert_eq!(names(Unit::memory(1).with_4k_blocks()), "C");
     }
 
     #[test]
-    fn a_failure_and_a_skip_off_the_list_fail_the_suite() {
-        let list =
-            approved("A.Known | reason | section\nA.Disk@file | reason | section", true).expect("a list");
-        assert!(judge(&[line("A.Known", true, &["reason"]), line("A.Good", true, &[])], &list).is_ok());
-        assert!(judge(&[line("A.Disk", true, &["reason"])], &list).is_err(), "this one is in memory");
-        assert!(judge(&[line("A.Bad", false, &[])], &list).is_err());
-        assert!(judge(&[line("A.Unknown", true, &["reason"])], &list).is_err());
+    fn whatever_is_off_the_lists_fails_the_suite() {
+        let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        let lists = Lists { skips: set(&["A.Known"]), failures: set(&["A.Wrong"]) };
+        let good =
+            [line("A.Known", true, &["reason"]), line("A.Good", true, &[]), line("A.Wrong", false, &[])];
+        assert!(judge(&good, &lists).is_ok());
+        assert!(judge(&[line("A.Bad", false, &[])], &lists).is_err());
+        assert!(judge(&[line("A.Wrong", true, &[])], &lists).is_err());
+        assert!(judge(&[line("A.Unknown", true, &["reason"])], &lists).is_err());
     }
 }

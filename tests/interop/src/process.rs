@@ -97,13 +97,18 @@ pub struct Held {
 }
 
 impl Held {
+    /// `now` is more than this: one more descriptor is a leak, memory has its slack.
+    fn is_exceeded_by(self, now: Self) -> bool {
+        now.descriptors > self.descriptors
+            || now.resident_kib > self.resident_kib + limits::RESIDENT_SLACK_KIB
+    }
+
     /// Fails unless `daemon` comes back to this: no more descriptors, no more memory than slack allows.
     pub fn ensure_returned(self, daemon: &Daemon) -> Outcome {
         let mut now = daemon.held()?;
         let returned = eventually(limits::STATE_PATIENCE, "descriptors and memory return", || {
             now = daemon.held()?;
-            Ok(now.descriptors <= self.descriptors
-                && now.resident_kib <= self.resident_kib + limits::RESIDENT_SLACK_KIB)
+            Ok(!self.is_exceeded_by(now))
         });
         returned.map_err(|_| Failure::new(format!("leak: {self:?} before, {now:?} after")))
     }
@@ -199,8 +204,11 @@ mod tests {
     #[test]
     fn a_leak_is_seen() {
         let held = Held { descriptors: 10, resident_kib: 1000 };
+        assert!(!held.is_exceeded_by(held));
+        assert!(held.is_exceeded_by(Held { descriptors: 11, ..held }));
+        assert!(held.is_exceeded_by(Held { resident_kib: 1001 + limits::RESIDENT_SLACK_KIB, ..held }));
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let daemon = Daemon::start(Command::new("sleep").arg("600"), log.path()).expect("sleep starts");
-        assert!(daemon.held().expect("its /proc entries").descriptors < held.descriptors);
+        assert!(daemon.held().expect("its /proc entries").resident_kib > 0);
     }
 }

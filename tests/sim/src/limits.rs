@@ -7,9 +7,15 @@ pub const VOLUME_BYTES: u64 = 1 << 20;
 /// Turns of one world at most; a world that needs more does not come to an end.
 pub const TURNS_MAX: u64 = 2_000_000;
 /// A command that is not answered by then is aborted by its host.
-pub const TASK_PATIENCE: Duration = Duration::from_secs(6);
+pub const TASK_PATIENCE: Duration = Duration::from_secs(20);
 /// A task management function, a login or a logout that is not answered by then ends its session.
-pub const REQUEST_PATIENCE: Duration = Duration::from_secs(12);
+pub const REQUEST_PATIENCE: Duration = Duration::from_secs(40);
+/// The connections of a session that was replaced are closed by then.
+pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+/// Data that is held back is held back so long at most.
+pub const HOLD_MAX: Duration = Duration::from_millis(400);
+/// A host that lost its session waits so long at most before it logs in again.
+pub const RETRY_MAX: Duration = Duration::from_millis(50);
 /// Writes whose end is unknown that may overlap in one block.
 pub const OVERLAP_MAX: usize = 4;
 /// The smallest piece that a power loss leaves whole.

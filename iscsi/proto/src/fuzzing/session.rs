@@ -178,6 +178,7 @@ impl World {
             16..=18 => self.events(),
             19..=22 => self.complete(program),
             23 => {
+                self.events();
                 let task = self.executing.pop().map(|command| command.task);
                 task.inspect(|task| assert!(self.session.abort_task(*task)));
             }

@@ -207,8 +207,11 @@ impl<P: Payload> Session<P> {
             return;
         }
         connection.standing = Standing::Leaving;
+        // A command that waits for memory must not come back to life.
+        connection.rx.finish();
         self.abort_where(|task| usize::from(task.connection) == index, true);
         self.drop_requests_of(index, Some(logout));
+        self.note_memory();
     }
 
     fn answer_logout(&mut self, id: RequestId, response: LogoutResponseCode) {

@@ -275,6 +275,7 @@ impl<P: Payload> Session<P> {
                 connection.tx.drop_unbuilt();
             }
             self.close_if_sent(index);
+            self.note_memory();
         }
     }
 

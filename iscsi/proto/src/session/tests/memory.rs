@@ -145,6 +145,27 @@ fn waiting_commands_of_two_connections_with_a_hole_do_not_lock_up() {
 }
 
 #[test]
+fn a_parked_command_does_not_survive_a_logout() {
+    for own in [false, true] {
+        let mut bench = Bench::new();
+        bench.connect(11);
+        bench.host.budget_bytes = 0;
+        let write = bench.write(1, 100, &pattern(100));
+        bench.send(C1, &write).expect("sound");
+        if own {
+            bench.session.close(C1);
+        } else {
+            bench.ok(&immediate(request(Opcode::LOGOUT_REQUEST, F, 9, 0, bench.cmd_sn, &[])));
+        }
+        bench.host.budget_bytes = 1000;
+        bench.retry();
+        assert!(!bench.session.wants_memory());
+        assert!(!bench.events().iter().any(|event| matches!(event, Event::Command(_))));
+        assert_eq!(bench.session.task_count(), 0);
+    }
+}
+
+#[test]
 fn any_mix_of_writes_ends_with_a_pool_of_any_size() {
     // Seeds of (pool, sizes, order): in the end every command has a status, whatever the memory did.
     for seed in 0..300u64 {

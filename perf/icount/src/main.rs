@@ -1,0 +1,65 @@
+//! `icount CASE ITERATIONS`: runs one hot function so often, to have its instructions counted from outside (`run.sh`).
+//!
+//! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out. Counts do not depend on the
+//! neighbours of a shared machine, so a change of one percent is visible where a clock shows noise of twenty.
+//! `icount list` names the cases. Reading order: this file, `blocks`, `pipe`, `path`.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line program: its output is its purpose"
+)]
+
+mod blocks;
+mod path;
+mod pipe;
+
+use std::process::ExitCode;
+
+/// A case: its name, what one iteration is, and the function that runs it so often.
+type Case = (&'static str, &'static str, fn(u64));
+
+const CASES: &[Case] = &[
+    ("ring-one", "one item pushed and popped", blocks::ring_one),
+    ("ring-batch", "32 items pushed and popped, one store each way", blocks::ring_batch),
+    ("buffer", "a 4 KiB payload taken from the pool and given back", blocks::buffer),
+    ("timer", "a timer armed and cancelled", blocks::timer),
+    (
+        "pdu-command",
+        "a SCSI command PDU of 48 bytes from the wire to the task, and its response",
+        blocks::pdu_command,
+    ),
+    ("scsi-read", "READ (16) of 4 KiB in the device server, without the volume", blocks::scsi_read),
+    ("volume-read", "a 4 KiB read of a memory volume", blocks::volume_read),
+    ("volume-write", "a 4 KiB write to a memory volume", blocks::volume_write),
+    ("path-read-1", "a 4 KiB read from wire to wire, alone", path::read_1),
+    ("path-read-32", "a 4 KiB read from wire to wire, one of 32 that arrive together", path::read_32),
+    ("path-write-1", "a 4 KiB write from wire to wire, alone", path::write_1),
+    ("path-write-32", "a 4 KiB write from wire to wire, one of 32 that arrive together", path::write_32),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["list"] => {
+            for (name, what, _) in CASES {
+                println!("{name}\t{what}");
+            }
+            ExitCode::SUCCESS
+        }
+        [name, iterations] => match (CASES.iter().find(|case| case.0 == *name), iterations.parse()) {
+            (Some((_, _, run)), Ok(iterations)) => {
+                run(iterations);
+                ExitCode::SUCCESS
+            }
+            _ => usage(),
+        },
+        _ => usage(),
+    }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: icount list | icount CASE ITERATIONS");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,38 @@
+//! Seeds: those of today, those that once failed, and the same one twice.
+
+use sim::run::run;
+
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn check(seed: u64) {
+    let print = std::env::var_os("VEGA_SIM_TRACE").is_some();
+    if let Err(violation) = run(seed, None, print) {
+        panic!(
+            "seed {seed}: {violation}\nagain: VEGA_SIM_SEEDS=1 VEGA_SIM_SEED={seed} VEGA_SIM_TRACE=1 \
+             cargo test -p sim --test seeds new_seeds"
+        );
+    }
+}
+
+#[test]
+fn new_seeds_keep_every_promise() {
+    let first = number("VEGA_SIM_SEED", 1);
+    (first..first + number("VEGA_SIM_SEEDS", 60)).for_each(check);
+}
+
+#[test]
+fn seeds_that_once_failed_keep_every_promise() {
+    let seeds = include_str!("../seeds.txt").lines().map(|line| line.split('#').next().unwrap_or("").trim());
+    seeds.filter(|line| !line.is_empty()).for_each(|line| {
+        check(line.parse().expect("a line is a seed and a comment"));
+    });
+}
+
+#[test]
+fn a_seed_is_a_history() {
+    for seed in 1..8 {
+        assert_eq!(run(seed, None, false), run(seed, None, false), "seed {seed}");
+    }
+}
