@@ -56,6 +56,8 @@ pub struct TargetCore {
     pub(crate) dirty: Vec<Key>,
     /// Connections that hold received bytes back.
     pub(crate) starved: Vec<Key>,
+    /// Sessions with commands that wait for memory.
+    pub(crate) hungry: Vec<Key>,
     /// Sessions that may have events.
     pub(crate) eventful: Vec<Key>,
     /// Disks with I/O in flight, or with tasks that wait for memory.
@@ -105,6 +107,7 @@ impl TargetCore {
             drained: false,
             dirty: Vec::new(),
             starved: Vec::new(),
+            hungry: Vec::new(),
             eventful: Vec::new(),
             busy: Vec::new(),
             polled: Vec::new(),
@@ -207,6 +210,7 @@ impl TargetCore {
     /// What one step leaves for another, until nothing is left or the turn is long enough.
     fn settle(&mut self, now: Time) {
         self.resume_starved(now);
+        self.feed_hungry();
         for session in std::mem::take(&mut self.eventful) {
             self.drain_events(session);
         }

@@ -149,6 +149,7 @@ impl TargetCore {
         // An error ends the connection: the session says so once its last bytes were taken.
         self.settle_input(key);
         self.drain_events(session);
+        self.note_hungry(session);
         self.touch(key);
     }
 
@@ -167,6 +168,28 @@ impl TargetCore {
         }
         if paused && !self.starved.contains(&key) {
             self.starved.push(key);
+        }
+    }
+
+    /// Memory may have come back: serves the commands that wait for it without holding their connection up
+    /// (their data is still to be asked for).
+    pub(crate) fn feed_hungry(&mut self) {
+        for session in std::mem::take(&mut self.hungry) {
+            let Some(entry) = self.sessions.get_mut(session) else { continue };
+            let target = entry.target.and_then(|target| self.targets.get(target));
+            let holding = entry.session.task_count();
+            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
+            entry.session.retry_blocked(&mut view);
+            self.drain_events(session);
+            self.touch_session(session);
+            self.note_hungry(session);
+        }
+    }
+
+    fn note_hungry(&mut self, session: Key) {
+        let wants = self.sessions.get(session).is_some_and(|entry| entry.session.wants_memory());
+        if wants && !self.hungry.contains(&session) {
+            self.hungry.push(session);
         }
     }
 
@@ -197,6 +220,7 @@ impl TargetCore {
                 }
             }
             self.drain_events(session);
+            self.note_hungry(session);
             self.touch_session(session);
         }
     }

@@ -409,7 +409,6 @@ const LIST: [Check; 11] = [
 
 // What is printed is seen only when a check fails: which one it was.
 #[test]
-#[expect(clippy::print_stdout)]
 fn kernel_tcp_behaves_as_listed() {
     for (name, check) in LIST {
         println!("{name}");
@@ -418,7 +417,6 @@ fn kernel_tcp_behaves_as_listed() {
 }
 
 #[test]
-#[expect(clippy::print_stdout)]
 fn the_simulated_network_behaves_as_listed() {
     for seed in 0..8 {
         for (name, check) in LIST {

@@ -289,11 +289,12 @@ impl Host {
             return moved;
         }
         match ctx.mode {
-            Mode::Work if self.ops_left > 0 && self.chance(500) => {
-                if self.issue(ctx, session) {
-                    self.ops_left -= 1;
-                    moved = true;
-                }
+            Mode::Work if self.ops_left > 0 => {
+                // Not now is soon; only when it finds nothing to ask for has it to wait for something.
+                let now = self.chance(500);
+                let issued = now && self.issue(ctx, session);
+                self.ops_left -= u32::from(issued);
+                moved |= issued || !now;
             }
             Mode::Read => moved |= self.issue_final(ctx, session),
             Mode::Leave if session.asked.is_empty() && !self.logged_out => {

@@ -87,7 +87,8 @@ impl Planted {
 
     fn submit_write(&mut self, io: Io, extent: Extent, fua: bool) -> Option<Done> {
         let good = |io: Io| Some(Done { tag: io.tag, status: IoStatus::Good, sgl: io.sgl });
-        match self.bug {
+        let bug = self.bug;
+        match bug {
             Bug::LostWrite if self.shows() => good(io),
             Bug::EarlyAcknowledgement if self.shows() => {
                 self.later.push_back((self.polls + LATER_POLLS, io.op, io.sgl.to_vec()));

@@ -141,7 +141,10 @@ impl Node {
         let (told, drained) = mpsc::channel();
         for control in &self.controls {
             let told = told.clone();
-            let message = CoreMessage::Drain(Box::new(move |()| drop(told.send(()))));
+            let message = CoreMessage::Drain(Box::new(move |()| {
+                // Nobody listens any more once the node is gone.
+                let _ = told.send(());
+            }));
             // A full mailbox is seen as a core that never drains.
             let _ = control.send(message);
         }

@@ -143,7 +143,8 @@ impl Host {
         check(task.link == at, "a task stays on its connection", pdu)?;
         check(pdu.bhs[2] == 0, "the target does not fail", pdu)?;
         check(task.sequence_bytes == 0, "the last Data-In of a sequence is marked", pdu)?;
-        let count = task.data_in_pdus + task.r2ts;
+        // It counts both, but is 0 where there was no Data-In (section 11.4.8).
+        let count = if task.data_in_pdus > 0 { task.data_in_pdus + task.r2ts } else { 0 };
         check(pdu.word(36) == count, "ExpDataSN counts Data-In and R2T", pdu)?;
         let sense = pdu.data.get(2..).and_then(parse_sense);
         self.finish_task(ctx, session, pdu, pdu.bhs[3], sense)
