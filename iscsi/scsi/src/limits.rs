@@ -10,9 +10,11 @@ pub const COMPARE_AND_WRITE_BLOCKS_MAX: u8 = 128;
 pub const STEP_BYTES: u64 = 1 << 20;
 /// What one step of an unmap or of writing zeros covers.
 pub const CLEAR_STEP_BYTES: u64 = 256 << 20;
-/// Steps of one operation that may follow each other when each is answered on the spot; then the
-/// operation lets the core do other work.
-pub const STEPS_PER_TURN: u32 = 4;
+/// What the steps of one operation may cost when each is answered on the spot; then the operation lets
+/// the core do other work. The unit is a small step, such as freeing an extent: about a microsecond.
+pub const TURN_COST: u32 = 256;
+/// What a step costs that carries [`STEP_BYTES`] of payload.
+pub const PAYLOAD_STEP_COST: u32 = TURN_COST / 4;
 /// Reported as MAXIMUM WRITE SAME LENGTH, in blocks. Below 2^16, so that no host meets a length
 /// that WRITE SAME takes and WRITE does not merely by being 16 bits wide.
 pub const WRITE_SAME_BLOCKS_MAX: u64 = 1 << 15;
@@ -39,5 +41,5 @@ const _: () = {
     assert!(2 * COMPARE_AND_WRITE_BLOCKS_MAX as u64 * 4096 <= TRANSFER_BYTES_MAX);
     // The UNMAP parameter list with all its descriptors is taken.
     assert!(8 + 16 * UNMAP_DESCRIPTORS_MAX as u64 <= PARAMETER_LIST_BYTES_MAX);
-    assert!(STEPS_PER_TURN > 0);
+    assert!(PAYLOAD_STEP_COST > 0);
 };

@@ -3,7 +3,7 @@
 use reactor::buffer::{BufferPool, Sgl};
 use volume::bdev::{Done, Extent, Io, IoStatus, Op};
 
-use crate::limits::{CLEAR_STEP_BYTES, STEP_BYTES, STEPS_PER_TURN};
+use crate::limits::{CLEAR_STEP_BYTES, PAYLOAD_STEP_COST, STEP_BYTES, TURN_COST};
 use crate::partial::{Need, PartialWrite};
 use crate::response::{DataIn, Response, Step};
 use crate::sense::{Sense, SenseKey};
@@ -29,8 +29,8 @@ pub(crate) struct Steps {
     pub task: u64,
     pub data_out_len: u64,
     pub work: Work,
-    /// Steps since the operation last let the core go.
-    pub in_turn: u32,
+    /// What the steps cost since the operation last let the core go.
+    pub spent: u32,
 }
 
 /// What is left to do.
@@ -81,7 +81,7 @@ impl LogicalUnit {
     pub fn retry(&mut self, pending: Pending, buffers: &BufferPool) -> Step {
         match pending.0 {
             Plan::Steps(mut steps) => {
-                steps.in_turn = 0;
+                steps.spent = 0;
                 self.next_step(steps, buffers)
             }
             Plan::Read { .. } | Plan::Simple { .. } => unreachable!("only an operation of steps waits"),
@@ -123,18 +123,18 @@ impl LogicalUnit {
         work: Work,
         buffers: &BufferPool,
     ) -> Step {
-        self.next_step(Box::new(Steps { task, data_out_len, work, in_turn: 0 }), buffers)
+        self.next_step(Box::new(Steps { task, data_out_len, work, spent: 0 }), buffers)
     }
 
     /// The next I/O of an operation, or its end.
     fn next_step(&mut self, mut steps: Box<Steps>, buffers: &BufferPool) -> Step {
         // A long operation whose I/Os are all answered on the spot lets others have the core.
-        if steps.in_turn == STEPS_PER_TURN {
+        if steps.spent >= TURN_COST {
             return Step::RetryPending(Pending(Plan::Steps(steps)));
         }
         match steps.work.next(self.block_shift, buffers) {
             Next::Io(op, sgl) => {
-                steps.in_turn += 1;
+                steps.spent += if sgl.is_empty() { 1 } else { PAYLOAD_STEP_COST };
                 Step::Io(Io { tag: steps.task, op, sgl }, Pending(Plan::Steps(steps)))
             }
             Next::NoMemory => Step::RetryPending(Pending(Plan::Steps(steps))),

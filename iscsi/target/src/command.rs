@@ -238,7 +238,7 @@ impl TargetCore {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         let data_in = match response.data_in {
             DataIn::None => None,
-            data => Some(Data(data)),
+            data => Some(Data::answer(data)),
         };
         let completion = Completion {
             status: response.status as u8,
@@ -254,8 +254,8 @@ impl TargetCore {
 }
 
 fn to_scsi(key: Key, session: Key, command: SessionCommand<Data>) -> Command {
-    let data_out = match command.data_out {
-        Some(Data(DataIn::Sgl(sgl))) => sgl,
+    let data_out = match command.data_out.map(Data::into_data) {
+        Some(DataIn::Sgl(sgl)) => sgl,
         Some(_) => unreachable!("the session's buffers come from the pool"),
         None => Sgl::empty(),
     };

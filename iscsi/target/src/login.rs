@@ -236,6 +236,7 @@ impl TargetCore {
             max_connections: usize::from(done.negotiated.max_connections).min(8),
             connections: [None; 8],
             tasks: Vec::new(),
+            held_bytes: std::rc::Rc::default(),
             open_tasks: 0,
             ended: false,
             alarm: Time::NEVER,

@@ -3,13 +3,14 @@
 //! One receive call fills first the rest of a payload, in place, and then the core's scratch buffer.
 //! While a large payload is on its way the scratch window is small, so that its bytes are not copied.
 
+use std::cell::Cell;
 use std::io::IoSliceMut;
+use std::rc::Rc;
 
 use iscsi_proto::session::{Blocked, Event, Host};
 use reactor::buffer::BufferPool;
 use reactor::net::StreamError;
 use reactor::time::Time;
-use scsi::DataIn;
 
 use crate::core::TargetCore;
 use crate::limits::{RECV_CALLS_PER_TURN, RESERVED_POOL_SHARE, SCRATCH_BYTES};
@@ -38,8 +39,8 @@ struct View<'a> {
     target: Option<&'a Target>,
     disks: &'a Slots<Disk>,
     buffers: &'a BufferPool,
-    /// Commands of the session that may hold buffers already.
-    holding: usize,
+    /// Bytes that the session holds for data that has not come yet.
+    held_bytes: Rc<Cell<usize>>,
 }
 
 impl View<'_> {
@@ -47,7 +48,7 @@ impl View<'_> {
     /// sends their data cannot take all memory from the others.
     fn may_take(&self, length_bytes: usize) -> bool {
         let kept_bytes = self.buffers.total_bytes() / RESERVED_POOL_SHARE;
-        self.holding == 0 || self.buffers.available_bytes() >= length_bytes + kept_bytes
+        self.held_bytes.get() == 0 || self.buffers.available_bytes() >= length_bytes + kept_bytes
     }
 }
 
@@ -63,9 +64,7 @@ impl Host for View<'_> {
         if !self.may_take(length_bytes) {
             return None;
         }
-        let sgl = self.buffers.alloc(length_bytes)?;
-        self.holding += 1;
-        Some(Data(DataIn::Sgl(sgl)))
+        self.buffers.alloc(length_bytes).map(|sgl| Data::collecting(sgl, &self.held_bytes))
     }
 }
 
@@ -138,8 +137,8 @@ impl TargetCore {
         let entry =
             self.sessions.get_mut(session).expect("a connection in full feature phase has its session");
         let target = entry.target.and_then(|target| self.targets.get(target));
-        let holding = entry.session.task_count();
-        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
+        let held_bytes = entry.held_bytes.clone();
+        let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, held_bytes };
         let bytes = &self.scratch[..length_bytes];
         if let Ok(consumed) = entry.session.handle_bytes(index, now.as_ns(), bytes, &mut view)
             && consumed < length_bytes
@@ -177,8 +176,8 @@ impl TargetCore {
         for session in std::mem::take(&mut self.hungry) {
             let Some(entry) = self.sessions.get_mut(session) else { continue };
             let target = entry.target.and_then(|target| self.targets.get(target));
-            let holding = entry.session.task_count();
-            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
+            let held_bytes = entry.held_bytes.clone();
+            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, held_bytes };
             entry.session.retry_blocked(&mut view);
             self.drain_events(session);
             self.touch_session(session);
@@ -204,8 +203,8 @@ impl TargetCore {
             let Phase::Full { session, index } = connection.phase else { continue };
             let Some(entry) = self.sessions.get_mut(session) else { continue };
             let target = entry.target.and_then(|target| self.targets.get(target));
-            let holding = entry.session.task_count();
-            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, holding };
+            let held_bytes = entry.held_bytes.clone();
+            let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, held_bytes };
             entry.session.retry_blocked(&mut view);
             match entry.session.blocked(index) {
                 Some(Blocked::Memory | Blocked::Backlog) => self.starved.push(key),

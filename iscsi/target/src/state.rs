@@ -7,12 +7,15 @@
 //! ```
 //! Everything points by [`Key`], so what goes away in the middle is found missing, never dangling.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use iscsi_proto::login::LoginConnection;
 use iscsi_proto::session::{ConnectionIndex, Payload, RequestId, Session, TaskId};
+use reactor::buffer::Sgl;
 use reactor::net::Stream;
 use reactor::stats::StatsSet;
 use reactor::time::Time;
@@ -29,20 +32,57 @@ use crate::slots::Key;
 use crate::task_set::{Order, TaskSet};
 
 /// The data of a command, as a session moves it.
-#[derive(Debug, Default)]
-pub(crate) struct Data(pub DataIn);
+#[derive(Debug)]
+pub(crate) struct Data {
+    pub data: DataIn,
+    /// Counts the bytes while a session collects them; not those of answers.
+    collecting: Option<Collecting>,
+}
+
+impl Data {
+    /// Data for the initiator.
+    pub fn answer(data: DataIn) -> Self {
+        Self { data, collecting: None }
+    }
+
+    /// A buffer that a session fills, counted in `held_bytes` until the command is handed over.
+    pub fn collecting(sgl: Sgl, held_bytes: &Rc<Cell<usize>>) -> Self {
+        let bytes = sgl.len();
+        held_bytes.set(held_bytes.get() + bytes);
+        let collecting = Some(Collecting { held_bytes: held_bytes.clone(), bytes });
+        Self { data: DataIn::Sgl(sgl), collecting }
+    }
+
+    /// The data alone; it counts no longer.
+    pub fn into_data(self) -> DataIn {
+        drop(self.collecting);
+        self.data
+    }
+}
+
+#[derive(Debug)]
+struct Collecting {
+    held_bytes: Rc<Cell<usize>>,
+    bytes: usize,
+}
+
+impl Drop for Collecting {
+    fn drop(&mut self) {
+        self.held_bytes.set(self.held_bytes.get() - self.bytes);
+    }
+}
 
 impl Payload for Data {
     fn len(&self) -> usize {
-        self.0.len()
+        self.data.len()
     }
 
     fn chunk(&self, offset_bytes: usize) -> &[u8] {
-        self.0.chunk(offset_bytes)
+        self.data.chunk(offset_bytes)
     }
 
     fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8] {
-        self.0.chunk_mut(offset_bytes)
+        self.data.chunk_mut(offset_bytes)
     }
 }
 
@@ -95,6 +135,8 @@ pub(crate) struct SessionEntry {
     pub connections: [Option<Key>; 8],
     /// The task behind each slot of the session's task table.
     pub tasks: Vec<Option<Key>>,
+    /// Bytes of buffers that wait for the initiator's data.
+    pub held_bytes: Rc<Cell<usize>>,
     /// Tasks that are not over, aborted ones included.
     pub open_tasks: usize,
     /// It has no connection any more and goes when its last task has ended.

@@ -229,7 +229,8 @@ impl Host {
             moved |= session.links[at].wire.pump();
             self.take_pdus(ctx, session, at)?;
             let link = &session.links[at];
-            let expected = !ctx.steady || ctx.options.net.reset_permille > 0 || self.logged_out;
+            let leaving = session.asked.values().any(|asked| asked.request == Request::Logout);
+            let expected = !ctx.steady || ctx.options.net.reset_permille > 0 || self.logged_out || leaving;
             if link.wire.is_over() && session.replaced_at.is_none() && !expected {
                 let detail = format!("host {}, connection {at}, {:?}", self.id, link.stage);
                 return Err(Violation::new("the target closes no connection by itself", detail));

@@ -165,3 +165,11 @@ fn lba_status_lists_runs_from_the_block_asked_for() {
     bench.disk.fail_next = Some(IoStatus::ReadError { lba: 0 });
     sense(&bench.run(1, &status(0, 24), &[]), 3, 0x11, 0);
 }
+
+#[test]
+fn a_full_unmap_list_is_one_turns_work() {
+    let mut bench = bench();
+    let all: Vec<(u64, u32)> = (0..256).map(|lba| (lba, 1)).collect();
+    good(&unmap(&mut bench, &all));
+    assert_eq!((bench.disk.log.len(), bench.retries), (256, 1));
+}

@@ -138,6 +138,7 @@ impl Host {
                 link.stage = Stage::Full;
                 link.wire.digests = Digests { header, data };
                 if tsih == 0 {
+                    (session.exp_cmd_sn, session.max_cmd_sn) = (pdu.word(28), pdu.word(32));
                     session.tsih = u16::from_be_bytes([pdu.bhs[14], pdu.bhs[15]]);
                 }
                 Ok(LoginStep::Done)
