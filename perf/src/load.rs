@@ -29,7 +29,12 @@ pub struct Load {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// After a time unmeasured and then a time measured.
-    Elapsed { warm_up: Duration, measured: Duration },
+    Elapsed {
+        /// Not counted.
+        warm_up: Duration,
+        /// Counted.
+        measured: Duration,
+    },
     /// When every place of the unit was visited once, in order: what a read finds later was written.
     Covered,
 }

@@ -12,7 +12,7 @@ pub const STEP_BYTES: u64 = 1 << 20;
 pub const CLEAR_STEP_BYTES: u64 = 256 << 20;
 /// What the steps of one operation may cost when each is answered on the spot; then the operation lets
 /// the core do other work. The unit is a small step, such as freeing an extent: about a microsecond.
-pub const TURN_COST: u32 = 256;
+pub const TURN_COST: u32 = 512;
 /// What a step costs that carries [`STEP_BYTES`] of payload.
 pub const PAYLOAD_STEP_COST: u32 = TURN_COST / 4;
 /// Reported as MAXIMUM WRITE SAME LENGTH, in blocks. Below 2^16, so that no host meets a length
