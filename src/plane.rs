@@ -301,6 +301,11 @@ fn refused(error: TargetError) -> PlaneError {
         TargetError::VolumeMapped { name, target } => {
             PlaneError::InUse { kind: ObjectKind::Volume, name, by: format!("target {target}") }
         }
+        TargetError::Closing { name } => PlaneError::InUse {
+            kind: ObjectKind::Volume,
+            name,
+            by: "its last I/O; it is still being closed".into(),
+        },
         TargetError::Draining => PlaneError::ShuttingDown,
         TargetError::Shrinks { .. } => PlaneError::Unsupported { field: "size_bytes", reason },
         TargetError::Full { .. } | TargetError::NoMemory { .. } => {

@@ -22,11 +22,13 @@ impl Worker {
         create: bool,
     ) -> Result<VolumeFacts, PlaneError> {
         let name = spec.name.to_string();
-        if let Some(open) = self.state().volumes.get(&name) {
-            if open.spec.uuid == spec.uuid {
+        // The lock is let go before `facts` takes it.
+        let known = self.state().volumes.get(&name).map(|open| open.spec.uuid);
+        if let Some(uuid) = known {
+            if uuid == spec.uuid {
                 return self.facts(&name);
             }
-            let found = format!("a volume with identity {}", open.spec.uuid);
+            let found = format!("a volume with identity {uuid}");
             return Err(PlaneError::AlreadyExists { kind: ObjectKind::Volume, name, found });
         }
         let cores = self.core_count();
@@ -73,7 +75,7 @@ impl Worker {
     pub(crate) fn close_volume(&self, name: &str) -> Result<(), PlaneError> {
         let Some(core) = self.state().placement.volume(name) else { return Ok(()) };
         let owned = name.to_owned();
-        self.ask_target(core, |answer| CoreMessage::RemoveVolume { name: owned, answer })?;
+        gone(self.ask_target(core, |answer| CoreMessage::RemoveVolume { name: owned, answer }))?;
         let mut state = self.state();
         state.placement.remove_volume(name);
         state.volumes.remove(name);
@@ -161,9 +163,17 @@ impl Worker {
         self.state().directory.remove(name);
         self.publish_directory()?;
         let owned = name.to_owned();
-        self.ask_target(core, |answer| CoreMessage::RemoveTarget { name: owned, answer })?;
+        gone(self.ask_target(core, |answer| CoreMessage::RemoveTarget { name: owned, answer }))?;
         self.state().placement.remove_target(name);
         Ok(())
+    }
+}
+
+/// What an earlier request removed after we stopped waiting for it is gone all the same.
+fn gone(removed: Result<(), PlaneError>) -> Result<(), PlaneError> {
+    match removed {
+        Ok(()) | Err(PlaneError::NotFound { .. }) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,7 +4,7 @@
 //! still has to come home: whoever asked for the abort waits behind a [`Barrier`], so that after the
 //! answer no aborted write can take effect any more.
 
-use iscsi_proto::pdu::{TmfFunction, TmfResponse};
+use iscsi_proto::pdu::{LogoutReason, TmfFunction, TmfResponse};
 use iscsi_proto::session::{Logout, RequestId, TaskId, TaskManagement};
 use scsi::{NexusId, UnitAttention};
 use smallvec::SmallVec;
@@ -61,9 +61,9 @@ impl TargetCore {
     /// The initiator leaves; its tasks were reported as aborted just before.
     pub(crate) fn on_logout(&mut self, session: Key, logout: Logout) {
         let mut tasks = Vec::new();
+        let whole = logout.reason == LogoutReason::CLOSE_SESSION;
         for (key, task) in self.tasks.iter() {
-            let leaving = logout.leaving.is_none_or(|connection| connection == task.connection);
-            if task.session == session && leaving {
+            if task.session == session && (whole || logout.leaving == Some(task.connection)) {
                 tasks.push(key);
             }
         }
@@ -258,6 +258,7 @@ impl TargetCore {
         if let Some(lun) = lun {
             entry.session.abort_logical_unit(Some(lun));
             self.drain_later(key);
+            self.touch_session(key);
         }
     }
 

@@ -102,6 +102,7 @@ impl TargetCore {
             retry: std::collections::VecDeque::new(),
             stats: stats.clone(),
             closing: None,
+            busy: false,
             flushing: false,
         };
         let full = TargetError::Full { what: "volumes", limit: VOLUMES_PER_CORE_MAX };
@@ -126,7 +127,7 @@ impl TargetCore {
         }
         let disk = self.disks.get_mut(key).expect("named disks are there");
         if disk.closing.is_some() {
-            return answer(Err(TargetError::NoSuchVolume { name: name.into() }));
+            return answer(Err(TargetError::Closing { name: name.into() }));
         }
         disk.closing = Some(answer);
         self.flush_disk(key);
@@ -199,7 +200,10 @@ impl TargetCore {
             let asked = match &query.targets {
                 SendTargets::All => true,
                 SendTargets::Current => own == Some(name),
-                SendTargets::Named(asked) => asked == name,
+                // In a normal session only its own target may be asked for (RFC 7143 appendix C).
+                SendTargets::Named(asked) => {
+                    asked.eq_ignore_ascii_case(name) && own.is_none_or(|own| own == name)
+                }
             };
             if !asked || !visible.allows(&entry.initiator_name) {
                 continue;

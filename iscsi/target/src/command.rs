@@ -10,7 +10,7 @@ use volume::op_stats::OpKind;
 
 use crate::admin::OWN_FLUSH_TAG;
 use crate::core::TargetCore;
-use crate::limits::SEND_EARLY_BYTES;
+use crate::limits::{RESERVED_POOL_SHARE, RETRIES_PER_TURN, SEND_EARLY_BYTES};
 use crate::slots::Key;
 use crate::state::{Data, Task, TaskPhase, nexus_of};
 use crate::task_set::Order;
@@ -18,6 +18,11 @@ use crate::task_set::Order;
 impl TargetCore {
     /// A session has a command whose data is there.
     pub(crate) fn on_command(&mut self, session: Key, command: SessionCommand<Data>) {
+        if command.read && command.write {
+            // No CDB that we know moves data both ways (SPC-4 table 140).
+            let refusal = Response::check(Sense::INVALID_OPCODE, false);
+            return self.respond(session, command.task, command.data_out_wanted, refusal);
+        }
         let entry = self.sessions.get(session).expect("an event comes from a live session");
         let target = entry.target.and_then(|target| self.targets.get(target));
         let Some(disk) = target.and_then(|target| target.disk(command.lun)) else {
@@ -26,6 +31,12 @@ impl TargetCore {
             self.respond(session, command.task, command.data_out_wanted, response);
             return;
         };
+        let unit = &self.disks.get(disk).expect("a mapped disk is there").unit;
+        if unit.data_out_length(&command.cdb) != command.data_out_wanted {
+            // The LUN was mapped to another volume after the command came.
+            let refusal = Response::check(Sense::NO_SUCH_LUN, false);
+            return self.respond(session, command.task, command.data_out_wanted, refusal);
+        }
         let order = match command.attribute {
             TaskAttribute::ORDERED => Order::Ordered,
             TaskAttribute::HEAD_OF_QUEUE => Order::HeadOfQueue,
@@ -60,9 +71,28 @@ impl TargetCore {
         }
     }
 
+    /// True when a command of this session may take buffers for its answer: the last part of the pool is for
+    /// sessions that have nothing else under way, so that one that asks for much and takes nothing cannot hold
+    /// up the others.
+    fn may_answer(&self, session: Key, command: &Command) -> bool {
+        let wanted = command.expected_data_transfer_length as usize;
+        let buffers = &self.core.buffers;
+        let kept_bytes = buffers.total_bytes() / RESERVED_POOL_SHARE;
+        if !command.read || buffers.available_bytes() >= wanted.saturating_add(kept_bytes) {
+            return true;
+        }
+        self.sessions.get(session).is_none_or(|entry| {
+            let mut open = entry.session.connections();
+            entry.open_tasks <= 1 && open.all(|(index, _)| entry.session.tx_queued_bytes(index) == 0)
+        })
+    }
+
     /// Gives a command to the device server.
     pub(crate) fn start_task(&mut self, key: Key, disk_key: Key, command: Command) {
         let task = self.tasks.get(key).expect("a task starts once");
+        if !self.may_answer(task.session, &command) {
+            return self.advance(key, disk_key, Step::Retry(command));
+        }
         let target = self.sessions.get(task.session).and_then(|entry| entry.target);
         let luns = target.and_then(|target| self.targets.get(target)).map_or(&[][..], |t| &t.lun_numbers);
         let context = Context { buffers: &self.core.buffers, luns };
@@ -136,7 +166,7 @@ impl TargetCore {
 
     /// Tries again the tasks of a disk that found no memory. True when one got on.
     pub(crate) fn retry_tasks(&mut self, disk_key: Key) -> bool {
-        let waiting = self.disks.get(disk_key).map_or(0, |disk| disk.retry.len());
+        let waiting = self.disks.get(disk_key).map_or(0, |disk| disk.retry.len()).min(RETRIES_PER_TURN);
         let mut moved = false;
         for _ in 0..waiting {
             let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
@@ -145,18 +175,16 @@ impl TargetCore {
             match std::mem::replace(&mut task.phase, TaskPhase::Running) {
                 TaskPhase::Retry(command) => self.start_task(key, disk_key, command),
                 TaskPhase::RetryPending(pending) => {
+                    // It may only have stepped aside for others: that is progress.
+                    moved = true;
                     let step = disk.unit.retry(pending, &self.core.buffers);
                     self.advance(key, disk_key, step);
                 }
                 other => task.phase = other,
             }
-            let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
-            if disk.retry.back() == Some(&key) {
-                // Still no memory: it keeps its turn.
-                disk.retry.rotate_right(1);
-                return moved;
-            }
-            moved = true;
+            // Back in the queue: still no memory. Others may want less.
+            let disk = self.disks.get(disk_key).expect("a disk outlives its tasks");
+            moved |= disk.retry.back() != Some(&key);
         }
         moved
     }

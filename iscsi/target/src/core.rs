@@ -1,6 +1,7 @@
 //! The poller of one core: everything iSCSI that the core owns, one turn at a time.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use reactor::core::Core;
@@ -12,7 +13,8 @@ use volume::bdev::{Done, IoChannel};
 use volume::metadata::MetadataDone;
 
 use crate::limits::{
-    CONNECTIONS_PER_CORE_MAX, SCRATCH_BYTES, SESSIONS_PER_CORE_MAX, TASKS_PER_CORE_MAX, VOLUMES_PER_CORE_MAX,
+    BARRIERS_PER_CORE_MAX, CONNECTIONS_PER_CORE_MAX, SCRATCH_BYTES, SESSIONS_PER_CORE_MAX,
+    TASKS_PER_CORE_MAX, VOLUMES_PER_CORE_MAX,
 };
 use crate::message::{CoreMessage, Directory};
 use crate::setup::Settings;
@@ -40,6 +42,8 @@ pub struct TargetCore {
     pub(crate) connections: Slots<Connection>,
     /// Connections that have not logged in (or are on their way out).
     pub(crate) logins: usize,
+    /// The same by address.
+    pub(crate) login_sources: BTreeMap<IpAddr, usize>,
     pub(crate) sessions: Slots<SessionEntry>,
     pub(crate) targets: Slots<Target>,
     pub(crate) target_names: BTreeMap<String, Key>,
@@ -60,6 +64,7 @@ pub struct TargetCore {
     pub(crate) hungry: Vec<Key>,
     /// Sessions that may have events.
     pub(crate) eventful: Vec<Key>,
+    drained_sessions: Vec<Key>,
     /// Disks with I/O in flight, or with tasks that wait for memory.
     pub(crate) busy: Vec<Key>,
     polled: Vec<Key>,
@@ -93,13 +98,14 @@ impl TargetCore {
             group: core.network.group(),
             connections: Slots::with_limit(CONNECTIONS_PER_CORE_MAX),
             logins: 0,
+            login_sources: BTreeMap::new(),
             sessions: Slots::with_limit(SESSIONS_PER_CORE_MAX),
             targets: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             target_names: BTreeMap::new(),
             disks: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             disk_names: BTreeMap::new(),
             tasks: Slots::with_limit(TASKS_PER_CORE_MAX),
-            barriers: Slots::with_limit(2 * TASKS_PER_CORE_MAX),
+            barriers: Slots::with_limit(BARRIERS_PER_CORE_MAX),
             directory: Arc::new(Directory::new()),
             next_tsih: 1,
             next_port_id: 1,
@@ -109,6 +115,7 @@ impl TargetCore {
             starved: Vec::new(),
             hungry: Vec::new(),
             eventful: Vec::new(),
+            drained_sessions: Vec::new(),
             busy: Vec::new(),
             polled: Vec::new(),
             unblocked: Vec::new(),
@@ -162,6 +169,9 @@ impl TargetCore {
         let mut polled = std::mem::take(&mut self.polled);
         std::mem::swap(&mut polled, &mut self.busy);
         for key in polled.drain(..) {
+            if let Some(disk) = self.disks.get_mut(key) {
+                disk.busy = false;
+            }
             progress = progress.or(self.poll_disk(key, budget));
             let idle = self.disks.get(key).is_none_or(|disk| {
                 disk.volume.in_flight() == 0 && disk.persisting.is_none() && disk.retry.is_empty()
@@ -208,12 +218,13 @@ impl TargetCore {
     }
 
     /// What one step leaves for another, until nothing is left or the turn is long enough.
-    fn settle(&mut self, now: Time) {
-        self.resume_starved(now);
-        self.feed_hungry();
-        for session in std::mem::take(&mut self.eventful) {
+    fn settle(&mut self) {
+        let mut eventful = std::mem::take(&mut self.drained_sessions);
+        std::mem::swap(&mut eventful, &mut self.eventful);
+        for session in eventful.drain(..) {
             self.drain_events(session);
         }
+        self.drained_sessions = eventful;
         while let Some(disk) = self.unblocked.pop() {
             self.start_waiting(disk);
         }
@@ -231,7 +242,10 @@ impl TargetCore {
 
     /// A disk has I/O in flight.
     pub(crate) fn busy_disk(&mut self, disk: Key) {
-        if !self.busy.contains(&disk) {
+        if let Some(entry) = self.disks.get_mut(disk)
+            && !entry.busy
+        {
+            entry.busy = true;
             self.busy.push(disk);
         }
     }
@@ -260,13 +274,13 @@ impl Poller for TargetCore {
 
     fn poll(&mut self, now: Time, budget: u32) -> Progress {
         let budget = budget as usize;
-        let progress = self
-            .take_messages()
-            .or(self.accept(now))
-            .or(self.serve_streams(now, budget))
-            .or(self.poll_disks(budget));
-        self.run_alarms(now);
-        self.settle(now);
+        let mut progress = self.take_messages().or(self.accept(now));
+        // Those that wait for memory come before new commands.
+        self.resume_starved(now);
+        self.feed_hungry();
+        progress =
+            progress.or(self.serve_streams(now, budget)).or(self.poll_disks(budget)).or(self.run_alarms(now));
+        self.settle();
         progress
     }
 

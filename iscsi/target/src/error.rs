@@ -15,6 +15,12 @@ pub enum TargetError {
         /// The name asked for.
         name: String,
     },
+    /// The volume is being closed.
+    #[error("volume {name:?} is still being closed; try again in a moment")]
+    Closing {
+        /// The volume.
+        name: String,
+    },
     /// A target maps the volume.
     #[error("volume {name:?} is mapped by target {target}; remove that LUN first (`vega target lun remove`)")]
     VolumeMapped {

@@ -30,6 +30,18 @@ pub const ACCEPTS_PER_TURN: usize = 16;
 pub const SEND_VECTORS: usize = 64;
 /// One part in so many of the buffer pool is kept for sessions that hold no buffer yet.
 pub const RESERVED_POOL_SHARE: usize = 4;
+/// Tasks of one disk that are tried again for memory per turn.
+pub const RETRIES_PER_TURN: usize = 32;
+/// Requests that wait for the end of tasks, over all sessions of a core: each session's window and its
+/// immediate requests, and one response for each task.
+pub const BARRIERS_PER_CORE_MAX: usize =
+    TASKS_PER_CORE_MAX + CONNECTIONS_PER_CORE_MAX + SESSIONS_PER_CORE_MAX * (1024 + 64);
+/// Discovery sessions on one core: they need no secret, so they cannot take the place of others.
+pub const DISCOVERY_SESSIONS_MAX: usize = 64;
+/// What a discovery session may have to send before it takes no more input.
+pub const DISCOVERY_BACKLOG_BYTES: usize = 64 * 1024;
+/// Connections of one address that have not logged in; half of the places stay for others.
+pub const LOGINS_PER_SOURCE_MAX: usize = LOGINS_PER_CORE_MAX / 2;
 /// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
 /// large reads are used again while they are still in the cache.
 pub const SEND_EARLY_BYTES: usize = 256 * 1024;

@@ -1,7 +1,7 @@
 //! From an accepted socket to a connection of a session.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use iscsi_proto::login::{LoginConfig, LoginConnection, LoginDone, LoginOutcome, Peek, first_login_target};
 use iscsi_proto::params::SessionType;
@@ -11,7 +11,10 @@ use reactor::poller::Progress;
 use reactor::time::Time;
 
 use crate::core::TargetCore;
-use crate::limits::{ACCEPTS_PER_TURN, CLOSE_LINGER, LOGINS_PER_CORE_MAX, TX_BACKLOG_BYTES};
+use crate::limits::{
+    ACCEPTS_PER_TURN, CLOSE_LINGER, DISCOVERY_BACKLOG_BYTES, LOGINS_PER_CORE_MAX, LOGINS_PER_SOURCE_MAX,
+    TX_BACKLOG_BYTES,
+};
 use crate::message::{CoreMessage, MovedConnection};
 use crate::policy::Policy;
 use crate::slots::Key;
@@ -39,7 +42,8 @@ impl TargetCore {
     /// A connection begins: fresh ones are looked at first, moved ones log in. Over the limit it is closed
     /// at once, so that a flood cannot take the place of sessions.
     fn open_connection(&mut self, parcel: StreamParcel, peer: SocketAddr, now: Time) -> Option<Key> {
-        if self.logins >= LOGINS_PER_CORE_MAX || self.is_draining() {
+        let of_source = self.login_sources.get(&peer.ip()).copied().unwrap_or_default();
+        if self.logins >= LOGINS_PER_CORE_MAX || of_source >= LOGINS_PER_SOURCE_MAX || self.is_draining() {
             return None;
         }
         let index = self.connections.next_index()?;
@@ -60,8 +64,19 @@ impl TargetCore {
         let key = self.connections.insert(connection).unwrap_or_else(|_| unreachable!("room was checked"));
         assert_eq!(key.index(), index, "the stream's token is the slot's index");
         self.logins += 1;
+        self.login_sources.insert(peer.ip(), of_source + 1);
         self.alarms.insert((deadline, key));
         Some(key)
+    }
+
+    /// A connection is no longer one that has not logged in.
+    pub(crate) fn end_login(&mut self, source: IpAddr) {
+        self.logins -= 1;
+        let count = self.login_sources.get_mut(&source).expect("every login was counted");
+        *count -= 1;
+        if *count == 0 {
+            self.login_sources.remove(&source);
+        }
     }
 
     /// A connection that another core accepted for one of our targets.
@@ -107,7 +122,7 @@ impl TargetCore {
         self.group.remove(key.index());
         let connection = self.connections.remove(key).expect("looked up by the caller");
         self.alarms.remove(&(connection.deadline, key));
-        self.logins -= 1;
+        self.end_login(connection.peer.ip());
         let parcel = connection.stream.into_parcel();
         let moved = MovedConnection { parcel, received, peer: connection.peer };
         // A full ring drops the connection: the initiator tries again.
@@ -208,7 +223,8 @@ impl TargetCore {
         connection.phase = Phase::Full { session, index };
         self.alarms.remove(&(connection.deadline, key));
         connection.deadline = Time::NEVER;
-        self.logins -= 1;
+        let source = connection.peer.ip();
+        self.end_login(source);
         self.set_session_alarm(session);
         if !rest.is_empty() {
             self.feed_bytes(key, now, rest);
@@ -225,7 +241,10 @@ impl TargetCore {
             window_commands: self.settings.queue_depth,
             ping_interval_ns: self.settings.ping_interval.as_nanos() as u64,
             ping_timeout_ns: self.settings.ping_timeout.as_nanos() as u64,
-            tx_backlog_bytes: TX_BACKLOG_BYTES,
+            tx_backlog_bytes: match identity.session_type {
+                SessionType::Normal => TX_BACKLOG_BYTES,
+                SessionType::Discovery => DISCOVERY_BACKLOG_BYTES,
+            },
         };
         let entry = SessionEntry {
             session: Session::new(config, identity.session_type, &done.negotiated, done.cmd_sn),

@@ -7,6 +7,7 @@ use iscsi_proto::login::{Access, Admission, AuthPolicy, Establish, LoginIdentity
 use iscsi_proto::params::{Negotiated, SessionType};
 use iscsi_proto::pdu::LoginStatus;
 
+use crate::limits::DISCOVERY_SESSIONS_MAX;
 use crate::setup::{Auth, TargetSetup};
 use crate::slots::{Key, Slots};
 use crate::state::{SessionEntry, Target};
@@ -83,10 +84,11 @@ impl LoginPolicy for Policy<'_> {
         }
         let authentication = match &setup.auth {
             Auth::None => AuthPolicy::open(),
-            Auth::Chap(users) => AuthPolicy {
+            Auth::Chap(_) => AuthPolicy {
                 chap_algorithms: ChapAlgorithm::PREFERENCE.to_vec(),
                 none_allowed: false,
-                mutual_required: !users.is_empty() && users.iter().all(|user| user.mutual.is_some()),
+                // The target proves itself to an initiator that asks.
+                mutual_required: false,
             },
         };
         Admission::Admit(Access {
@@ -106,8 +108,17 @@ impl LoginPolicy for Policy<'_> {
     }
 
     fn establish(&mut self, login: &LoginIdentity, _: &Negotiated) -> Establish {
-        if login.session_type == SessionType::Normal && self.target(login).is_none() {
-            return Establish::Refuse(LoginStatus::TARGET_REMOVED);
+        if login.session_type == SessionType::Normal {
+            let Some((_, setup)) = self.target(login) else {
+                return Establish::Refuse(LoginStatus::TARGET_REMOVED);
+            };
+            if !setup.allows(&login.initiator_name) {
+                return Establish::Refuse(LoginStatus::AUTHORIZATION_FAILURE);
+            }
+        } else if self.sessions.iter().filter(|(_, entry)| entry.target.is_none()).count()
+            >= DISCOVERY_SESSIONS_MAX
+        {
+            return Establish::Refuse(LoginStatus::OUT_OF_RESOURCES);
         }
         if login.is_leading() {
             if let Some(old) = self.replaced_by(login) {

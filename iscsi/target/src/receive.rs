@@ -149,7 +149,8 @@ impl TargetCore {
         self.settle_input(key);
         self.drain_events(session);
         self.note_hungry(session);
-        self.touch(key);
+        // Not only this connection: a command may have opened the window for one that came on another.
+        self.touch_session(session);
     }
 
     /// Pauses or resumes receiving as the session demands.

@@ -1,6 +1,7 @@
 //! Sessions come and go: joining, losing connections, ending, being closed from our side.
 
 use iscsi_proto::session::{AsyncNotice, ConnectionIndex, TaskId};
+use reactor::poller::Progress;
 use reactor::time::Time;
 use scsi::NexusName;
 
@@ -48,7 +49,7 @@ impl TargetCore {
         self.group.remove(key.index());
         self.alarms.remove(&(connection.deadline, key));
         let Phase::Full { session, index } = connection.phase else {
-            self.logins -= 1;
+            self.end_login(connection.peer.ip());
             return;
         };
         let Some(entry) = self.sessions.get_mut(session) else { return };
@@ -56,6 +57,7 @@ impl TargetCore {
         entry.connections[usize::from(index.0)] = None;
         let last = entry.connections.iter().all(Option::is_none);
         self.drain_events(session);
+        self.touch_session(session);
         if last {
             self.end_session(session);
         }
@@ -138,13 +140,15 @@ impl TargetCore {
     }
 
     /// Serves the deadlines that have passed.
-    pub(crate) fn run_alarms(&mut self, now: Time) {
+    pub(crate) fn run_alarms(&mut self, now: Time) -> Progress {
+        let mut progress = Progress::Idle;
         while let Some(&(at, key)) = self.alarms.first()
             && at <= now
         {
             self.alarms.pop_first();
             // Too slow to log in, or to take its last bytes.
             self.lose_connection(key);
+            progress = Progress::Busy;
         }
         while let Some(&(at, session)) = self.session_alarms.first()
             && at <= now
@@ -156,6 +160,8 @@ impl TargetCore {
             self.drain_events(session);
             self.touch_session(session);
             self.set_session_alarm(session);
+            progress = Progress::Busy;
         }
+        progress
     }
 }

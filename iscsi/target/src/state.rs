@@ -225,6 +225,8 @@ pub(crate) struct Disk {
     pub stats: Arc<StatsSet>,
     /// The volume is to be closed when its last task is done.
     pub closing: Option<Answer<Result<(), crate::TargetError>>>,
+    /// It is in the list of disks to be polled.
+    pub busy: bool,
     /// A flush of our own is in flight.
     pub flushing: bool,
 }

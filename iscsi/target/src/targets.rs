@@ -9,7 +9,7 @@ use crate::error::TargetError;
 use crate::limits::{LUNS_PER_TARGET_MAX, VOLUMES_PER_CORE_MAX};
 use crate::setup::TargetSetup;
 use crate::slots::Key;
-use crate::state::{Target, lun_to_wire, nexus_of};
+use crate::state::{Phase, Target, lun_to_wire, nexus_of};
 
 impl TargetCore {
     /// Creates a target or changes it. Sessions go on; those that may no longer log in are closed.
@@ -22,7 +22,11 @@ impl TargetCore {
         }
         let mut luns = Vec::with_capacity(setup.luns.len());
         for (number, volume) in &setup.luns {
-            luns.push((lun_to_wire(*number), self.disk_named(volume)?));
+            let disk = self.disk_named(volume)?;
+            if self.disks.get(disk).is_some_and(|disk| disk.closing.is_some()) {
+                return Err(TargetError::Closing { name: volume.clone() });
+            }
+            luns.push((lun_to_wire(*number), disk));
         }
         luns.sort_unstable();
         let lun_numbers = luns.iter().map(|(lun, _)| *lun).collect();
@@ -40,6 +44,9 @@ impl TargetCore {
         let before: BTreeSet<Key> = target.luns.iter().map(|(_, disk)| *disk).collect();
         let after: BTreeSet<Key> = luns.iter().map(|(_, disk)| *disk).collect();
         let changed = target.luns != luns;
+        let moved: Vec<(u64, Key)> = target.luns.iter().filter(|old| !luns.contains(old)).copied().collect();
+        self.close_logins(key);
+        self.clear_luns(key, &moved);
         self.move_nexuses(key, &before, &after, &setup);
         let target = self.targets.get_mut(key).expect("named targets are there");
         (target.setup, target.luns, target.lun_numbers) = (setup, luns, lun_numbers);
@@ -79,15 +86,6 @@ impl TargetCore {
         for session in self.sessions_of(target) {
             let nexus = nexus_of(session);
             for disk_key in before.difference(after) {
-                let gone: Vec<Key> = self
-                    .tasks
-                    .iter()
-                    .filter(|(_, task)| task.session == session && task.disk == *disk_key)
-                    .map(|(key, _)| key)
-                    .collect();
-                for task in gone {
-                    self.refuse_task(task);
-                }
                 if let Some(disk) = self.disks.get_mut(*disk_key) {
                     disk.unit.detach(nexus);
                 }
@@ -106,6 +104,39 @@ impl TargetCore {
             for disk in after.difference(before) {
                 let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
                 assert!(disk.unit.attach(nexus, name.clone()), "sessions are fewer than nexuses");
+            }
+        }
+    }
+
+    /// LUNs that are about to name another volume, or none: what executes there is answered, what still collects
+    /// data vanishes, so that nothing meant for the old volume reaches the new one.
+    fn clear_luns(&mut self, target: Key, moved: &[(u64, Key)]) {
+        for session in self.sessions_of(target) {
+            self.drain_events(session);
+            for (lun, disk) in moved {
+                let tasks = self.tasks.iter().filter(|(_, t)| t.session == session && t.disk == *disk);
+                let tasks: Vec<Key> = tasks.map(|(key, _)| key).collect();
+                for task in tasks {
+                    self.refuse_task(task);
+                }
+                if let Some(entry) = self.sessions.get_mut(session) {
+                    entry.session.abort_logical_unit(Some(*lun));
+                }
+            }
+            self.drain_later(session);
+            self.touch_session(session);
+        }
+    }
+
+    /// Logins under way were admitted under the old rules: they begin again.
+    fn close_logins(&mut self, target: Key) {
+        if self.targets.get(target).is_none() {
+            return;
+        }
+        for key in self.connections.keys() {
+            let phase = self.connections.get(key).map(|connection| &connection.phase);
+            if matches!(phase, Some(Phase::Login(_) | Phase::Reinstating(_))) {
+                self.lose_connection(key);
             }
         }
     }

@@ -92,11 +92,11 @@ impl Wire {
     }
 
     fn send(&mut self, opcode: u8, write: bool, commands: u32) {
-        let data = [0x5a; BLOCK_BYTES];
+        static DATA: [u8; BLOCK_BYTES] = [0x5a; BLOCK_BYTES];
         let immediate = if write { BLOCK_BYTES } else { 0 };
         for _ in 0..commands {
             self.pipe.feed(&command_header(self.cmd_sn, cdb(opcode, self.place), write, immediate));
-            self.pipe.feed(&data[..immediate]);
+            self.pipe.feed(&DATA[..immediate]);
             self.cmd_sn = self.cmd_sn.wrapping_add(1);
             self.place += 1;
         }

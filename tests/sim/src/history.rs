@@ -134,7 +134,9 @@ impl History {
                 self.events.push(Event::End(id));
             }
             // Answered on another connection than the one that said that it was aborted: the answer came first.
-            Some(Outcome::Ended) if outcome == Outcome::Good && op.changes() => op.outcome = Some(Outcome::Good),
+            Some(Outcome::Ended) if outcome == Outcome::Good && op.changes() => {
+                op.outcome = Some(Outcome::Good)
+            }
             Some(_) => {}
         }
     }

@@ -146,7 +146,9 @@ impl Host {
     /// Nothing is in flight and a session is there.
     pub fn is_settled(&self) -> bool {
         let idle = |session: &Session| {
-            session.tasks.is_empty() && session.asked.is_empty() && session.full_links().len() == session.links.len()
+            session.tasks.is_empty()
+                && session.asked.is_empty()
+                && session.full_links().len() == session.links.len()
         };
         self.old.is_empty() && self.current.as_ref().is_some_and(idle)
     }
@@ -168,10 +170,12 @@ impl Host {
         for session in self.current.iter().chain(&self.old) {
             let tasks = session.tasks.values().map(|task| task.deadline);
             let asked = session.asked.values().map(|asked| asked.deadline);
-            let links = session.links.iter().filter(|link| link.stage != Stage::Full).map(|link| link.deadline);
+            let links =
+                session.links.iter().filter(|link| link.stage != Stage::Full).map(|link| link.deadline);
             let bursts = session.links.iter().flat_map(|link| &link.bursts).map(|burst| burst.not_before);
             let closed = session.replaced_at.map(|at| at.after(CLOSE_PATIENCE));
-            next = tasks.chain(asked).chain(links).chain(bursts).chain(closed).map(later).fold(next, Time::min);
+            next =
+                tasks.chain(asked).chain(links).chain(bursts).chain(closed).map(later).fold(next, Time::min);
         }
         next
     }
@@ -189,7 +193,7 @@ impl Host {
             self.logged_out = false;
             session.replaced_at = Some(ctx.world.now());
             self.leave(ctx, session);
-        } else if session.links.iter().any(|link| link.wire.is_over()) {
+        } else if session.is_lost() {
             self.leave(ctx, session);
         } else {
             moved |= self.misbehave_or_keep(ctx, session);
@@ -198,7 +202,9 @@ impl Host {
     }
 
     fn log_in(&mut self, ctx: &mut Ctx<'_>) -> bool {
-        if ctx.world.now() < self.retry_at || ctx.mode == Mode::Leave {
+        // An old session that nobody has ended is ended by a new one, even if that leaves at once.
+        let unsure = self.old.iter().any(|session| session.replaced_at.is_none());
+        if ctx.world.now() < self.retry_at || ctx.mode == Mode::Leave && !unsure {
             return false;
         }
         let cmd_sn = if self.chance(300) { 0u32.wrapping_sub(self.below(20) as u32) } else { 1 };
@@ -229,8 +235,8 @@ impl Host {
             moved |= session.links[at].wire.pump();
             self.take_pdus(ctx, session, at)?;
             let link = &session.links[at];
-            let leaving = session.asked.values().any(|asked| asked.request == Request::Logout);
-            let expected = !ctx.steady || ctx.options.net.reset_permille > 0 || self.logged_out || leaving;
+            let leaving = self.logged_out || session.is_logging_out();
+            let expected = !ctx.steady || ctx.options.net.reset_permille > 0 || leaving;
             if link.wire.is_over() && session.replaced_at.is_none() && !expected {
                 let detail = format!("host {}, connection {at}, {:?}", self.id, link.stage);
                 return Err(Violation::new("the target closes no connection by itself", detail));
@@ -286,7 +292,10 @@ impl Host {
             moved |= session.send_data_out(at, ctx.world.now(), &mut |bound| random.below(bound));
             self.random = random;
         }
-        if session.full_links().is_empty() || !session.window_open() || session.tasks.len() >= ctx.options.depth {
+        if session.full_links().is_empty()
+            || !session.window_open()
+            || session.tasks.len() >= ctx.options.depth
+        {
             return moved;
         }
         match ctx.mode {
@@ -317,7 +326,7 @@ impl Host {
     /// After a command was sent, perhaps something worse.
     fn misbehave_or_keep(&mut self, ctx: &mut Ctx<'_>, mut session: Session) -> bool {
         let abuse = ctx.options.abuse;
-        let logging_out = session.asked.values().any(|asked| asked.request == Request::Logout);
+        let logging_out = session.is_logging_out();
         let busy = ctx.mode == Mode::Work && !session.tasks.is_empty() && !logging_out && self.chance(150);
         if !busy || session.full_links().is_empty() {
             self.current = Some(session);
@@ -330,12 +339,16 @@ impl Host {
                 self.abort_task(ctx, &mut session, itt);
             }
         }
-        if self.chance(abuse.reset_permille) {
+        if self.chance(abuse.reset_permille)
+            && let Some(link) = self.any_link(&session)
+        {
             let function = [2, 4, 5, 5][self.below(4) as usize];
             let lun = self.below(u64::from(ctx.options.luns)) as u8;
-            self.end_tasks(ctx, &mut session, function, lun);
+            self.end_tasks(ctx, &mut session, function, lun, link);
         }
-        if self.chance(20) && let Some(link) = self.any_link(&session) {
+        if self.chance(20)
+            && let Some(link) = self.any_link(&session)
+        {
             let length = self.below(64) as usize;
             let data = vec![0x5a; length];
             let mut pdu = Pdu::new(opcode::NOP_OUT | IMMEDIATE, FINAL).with_data(data.clone());

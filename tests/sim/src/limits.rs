@@ -5,7 +5,7 @@ use std::time::Duration;
 /// Length of every volume: the smallest that a volume may have.
 pub const VOLUME_BYTES: u64 = 1 << 20;
 /// Turns of one world at most; a world that needs more does not come to an end.
-pub const TURNS_MAX: u64 = 2_000_000;
+pub const TURNS_MAX: u64 = 400_000;
 /// A command that is not answered by then is aborted by its host.
 pub const TASK_PATIENCE: Duration = Duration::from_secs(20);
 /// A task management function, a login or a logout that is not answered by then ends its session.

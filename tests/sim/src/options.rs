@@ -181,7 +181,9 @@ impl Options {
 
 fn draw_endings(dice: &mut Dice) -> Vec<Ending> {
     let count = dice.pick(&[0, 0, 1, 2, 3]);
-    (0..count).map(|_| dice.pick(&[Ending::Kill, Ending::PowerLoss, Ending::PowerLoss, Ending::Drain])).collect()
+    (0..count)
+        .map(|_| dice.pick(&[Ending::Kill, Ending::PowerLoss, Ending::PowerLoss, Ending::Drain]))
+        .collect()
 }
 
 fn draw_offers(dice: &mut Dice, burst: u32) -> Offers {

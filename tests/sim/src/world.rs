@@ -54,12 +54,18 @@ impl Node {
             let mut portals = Vec::new();
             if index == 0 {
                 let listener = core.network.listen(portal());
-                let listener = listener.map_err(|error| Violation::new("a node starts", error.to_string()))?;
+                let listener =
+                    listener.map_err(|error| Violation::new("a node starts", error.to_string()))?;
                 portals.push(Portal { listener, portal_group_tag: 1 });
             }
             let poller = TargetCore::new(&core, settings(options), endpoint, portals);
             let stall = std::time::Duration::from_secs(1);
-            reactors.push(Reactor::new(vec![Box::new(poller)], core.clock.clone(), core.stats.clone(), stall));
+            reactors.push(Reactor::new(
+                vec![Box::new(poller)],
+                core.clock.clone(),
+                core.stats.clone(),
+                stall,
+            ));
         }
         let owner = options.cores - 1;
         let volumes = (0..options.luns).map(|lun| format!("volume-{lun}")).collect();
@@ -70,7 +76,8 @@ impl Node {
 
     fn set_up(&mut self, options: &Options, machine: &Machine) -> Result<(), Violation> {
         for lun in 0..options.luns {
-            let setup = Box::new(machine.volume(options, usize::from(lun), &self.volumes[usize::from(lun)])?);
+            let setup =
+                Box::new(machine.volume(options, usize::from(lun), &self.volumes[usize::from(lun)])?);
             let answer = self.ask(self.owner, |answer| CoreMessage::AddVolume { setup, answer })?;
             answer.map_err(|error| Violation::new("a volume is added", error.to_string()))?;
         }
@@ -165,7 +172,10 @@ impl Node {
     pub fn dismantle(mut self) -> Result<(), Violation> {
         let sessions = self.sessions()?;
         if !sessions.is_empty() {
-            return Err(Violation::new("no session is left when all hosts have left", format!("{sessions:?}")));
+            return Err(Violation::new(
+                "no session is left when all hosts have left",
+                format!("{sessions:?}"),
+            ));
         }
         let name = TARGET.to_owned();
         let removed = self.ask(self.owner, |answer| CoreMessage::RemoveTarget { name, answer })?;

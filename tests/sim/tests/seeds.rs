@@ -36,3 +36,15 @@ fn a_seed_is_a_history() {
         assert_eq!(run(seed, None, false), run(seed, None, false), "seed {seed}");
     }
 }
+
+#[test]
+#[ignore = "prints how long seeds take"]
+#[expect(clippy::print_stdout, reason = "it is a report")]
+fn times() {
+    let first = number("VEGA_SIM_SEED", 1);
+    for seed in first..first + number("VEGA_SIM_SEEDS", 60) {
+        let start = std::time::Instant::now();
+        let report = run(seed, None, false);
+        println!("{seed} {:?} {report:?}", start.elapsed());
+    }
+}

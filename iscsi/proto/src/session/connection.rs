@@ -40,6 +40,8 @@ pub(crate) struct Connection<P> {
     pub(crate) ping: Option<(u32, u64)>,
     pub(crate) stalled_ns: u64,
     pub(crate) backlogged_ns: Option<u64>,
+    /// Since when the timers know that the connection is on its way out.
+    pub(crate) ending_ns: Option<u64>,
 }
 
 impl<P: Payload> Connection<P> {
@@ -60,12 +62,18 @@ impl<P: Payload> Connection<P> {
             ping: None,
             stalled_ns: now_ns,
             backlogged_ns: None,
+            ending_ns: None,
         }
     }
 
     /// True while responses make sense.
     pub(crate) fn sends(&self) -> bool {
         matches!(self.standing, Standing::Open | Standing::Leaving)
+    }
+
+    /// It is on its way out.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.standing, Standing::Leaving | Standing::Closing(_))
     }
 
     /// StatSN of the next status, not advanced.

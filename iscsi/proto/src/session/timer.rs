@@ -20,12 +20,16 @@ impl<P: Payload> Session<P> {
     /// When `handle_timeout` wants to be called, if at all. It moves as connections are heard from, so ask after every turn
     /// or accept a call that finds nothing to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        let open = self.connections.iter().flatten().filter(|connection| connection.sends());
+        let open = self.connections.iter().flatten().filter(|c| c.standing != Standing::Closed);
         open.map(|connection| self.deadline(connection)).min()
     }
 
     fn deadline(&self, connection: &Connection<P>) -> u64 {
         let SessionTimes { interval_ns, timeout_ns } = self.times();
+        if connection.is_ending() {
+            // 0: not seen by `handle_timeout` yet, which then starts the clock.
+            return connection.ending_ns.map_or(0, |since_ns| since_ns.saturating_add(timeout_ns));
+        }
         let ping_ns = match connection.ping {
             Some((_, sent_ns)) => sent_ns.saturating_add(timeout_ns),
             None => connection.received_ns.saturating_add(interval_ns),
@@ -47,7 +51,7 @@ impl<P: Payload> Session<P> {
         let backlog_bytes = self.config.tx_backlog_bytes;
         for index in 0..CONNECTIONS_MAX {
             let Some(connection) = self.connections[index].as_mut() else { continue };
-            if !connection.sends() {
+            if connection.standing == Standing::Closed {
                 continue;
             }
             match connection.judge(now_ns, times, backlog_bytes) {
@@ -59,7 +63,7 @@ impl<P: Payload> Session<P> {
                 }
                 Verdict::Dead => {
                     // Nobody takes what is queued, so nothing is waited for.
-                    let connection = self.open(index);
+                    let Some(connection) = self.connections[index].as_mut() else { continue };
                     connection.standing = Standing::Closed;
                     connection.rx.finish();
                     self.events.push_back(Queued::Close(index as u8, CloseCause::Unresponsive));
@@ -77,6 +81,14 @@ struct SessionTimes {
 
 impl<P: Payload> Connection<P> {
     fn judge(&mut self, now_ns: u64, times: SessionTimes, backlog_bytes: usize) -> Verdict {
+        if self.is_ending() {
+            // A peer that never takes the last bytes, or whose logout died with another connection, is not waited for.
+            let since_ns = *self.ending_ns.get_or_insert(now_ns);
+            return match now_ns.saturating_sub(since_ns) >= times.timeout_ns {
+                true => Verdict::Dead,
+                false => Verdict::Fine,
+            };
+        }
         let queued_bytes = self.tx.queued_bytes();
         if std::mem::take(&mut self.tx.progressed) || queued_bytes == 0 {
             self.stalled_ns = now_ns;
@@ -91,10 +103,7 @@ impl<P: Payload> Connection<P> {
         if stalled || self.backlogged_ns.is_some_and(|then_ns| since(then_ns) >= times.timeout_ns) {
             return Verdict::Dead;
         }
-        if self.rx.phase == Phase::Parked
-            || self.backlogged_ns.is_some()
-            || self.standing == Standing::Leaving
-        {
+        if self.rx.phase == Phase::Parked || self.backlogged_ns.is_some() {
             // It is we who do not listen.
             self.received_ns = now_ns;
             self.ping = None;

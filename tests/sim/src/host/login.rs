@@ -101,7 +101,10 @@ impl Host {
         let (tsih, cmd_sn) = (session.tsih, session.cmd_sn);
         let link = &mut session.links[at];
         if pdu.opcode() != opcode::LOGIN_RESPONSE || link.stage == Stage::Full {
-            return Err(Violation::new("a login is answered with a login response", format!("{:02x?}", pdu.bhs)));
+            return Err(Violation::new(
+                "a login is answered with a login response",
+                format!("{:02x?}", pdu.bhs),
+            ));
         }
         if pdu.bhs[36] != 0 {
             return Ok(LoginStep::Refused(pdu.bhs[36], pdu.bhs[37]));

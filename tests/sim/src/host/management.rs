@@ -6,9 +6,10 @@ use super::session::{Asked, Request, Session};
 use super::{Ctx, Host};
 use crate::Violation;
 use crate::history::Outcome;
-use crate::limits::{REQUEST_PATIENCE, TASK_PATIENCE};
+use crate::limits::REQUEST_PATIENCE;
 
 const ABORT_TASK: u8 = 1;
+const ABORT_TASK_SET: u8 = 2;
 const FUNCTION_COMPLETE: u8 = 0;
 const TASK_DOES_NOT_EXIST: u8 = 1;
 
@@ -20,8 +21,8 @@ impl Host {
         let immediate = task.immediate;
         if immediate && joined {
             // Its CmdSN is also the next command's, which may be on its way on another connection.
-            task.deadline = ctx.world.now().after(TASK_PATIENCE);
-            return;
+            let (lun, link) = (task.lun, task.link);
+            return self.end_tasks(ctx, session, ABORT_TASK_SET, lun, link);
         }
         task.aborting = true;
         let (lun, cmd_sn, own_link) = (task.lun, task.cmd_sn, task.link);
@@ -33,14 +34,21 @@ impl Host {
     }
 
     /// Ends the tasks of a unit with `function`.
-    pub(super) fn end_tasks(&mut self, ctx: &mut Ctx<'_>, session: &mut Session, function: u8, lun: u8) {
-        let Some(link) = self.any_link(session) else { return };
+    pub(super) fn end_tasks(
+        &mut self,
+        ctx: &mut Ctx<'_>,
+        session: &mut Session,
+        function: u8,
+        lun: u8,
+        link: usize,
+    ) {
         let mut pdu = Pdu::new(opcode::TASK_MANAGEMENT | IMMEDIATE, FINAL | function);
         pdu.set_lun(u64::from(lun)).set_word(20, NO_TAG);
         // A command for immediate delivery on another connection may arrive behind the function.
-        let meant = session.tasks.iter_mut().filter(|(_, task)| {
-            task.lun == lun && (!task.immediate || task.link == link)
-        });
+        let meant = session
+            .tasks
+            .iter_mut()
+            .filter(|(_, task)| task.lun == lun && (!task.immediate || task.link == link));
         let meant = meant.map(|(itt, task)| {
             task.aborting = true;
             *itt
@@ -84,7 +92,9 @@ impl Host {
                 let Some((link, lun, sent_at)) = unanswered else { return Ok(()) };
                 // Somebody else's reset may have ended it; else its answer came first.
                 let gone = response == TASK_DOES_NOT_EXIST
-                    && (link != at || session.links[link].wire.is_over() || self.was_reset(ctx, lun, sent_at));
+                    && (link != at
+                        || session.links[link].wire.is_over()
+                        || self.was_reset(ctx, lun, sent_at));
                 if response != FUNCTION_COMPLETE && !gone {
                     let detail = format!("response {response} for a task that is not answered");
                     return Err(Violation::new("ABORT TASK ends a task", detail));
@@ -97,6 +107,7 @@ impl Host {
                 meant.into_iter().for_each(|itt| self.fence(ctx, session, itt, at));
                 Ok(())
             }
+            None if session.ended => Ok(()),
             _ => Err(Violation::new("a function is answered once, and done", format!("{:02x?}", pdu.bhs))),
         }
     }
@@ -120,6 +131,7 @@ impl Host {
 
     /// Every task of the session has ended.
     pub(super) fn fence_all(&mut self, ctx: &mut Ctx<'_>, session: &mut Session) {
+        session.ended = true;
         for asked in std::mem::take(&mut session.asked).into_values() {
             if let Request::EndTasks { lun, .. } = asked.request {
                 ctx.history.resets.push((ctx.history.events.len(), lun, self.id));

@@ -49,7 +49,8 @@ impl Host {
         let stat_sn = link.stat_sn.expect("set by the login");
         if !status_follows {
             check(pdu.word(24) == stat_sn, "StatSN is contiguous", pdu)?;
-            let takes_none = pdu.opcode() == opcode::R2T || pdu.opcode() == opcode::NOP_IN && pdu.itt() == NO_TAG;
+            let takes_none =
+                pdu.opcode() == opcode::R2T || pdu.opcode() == opcode::NOP_IN && pdu.itt() == NO_TAG;
             link.stat_sn = Some(stat_sn.wrapping_add(u32::from(!takes_none)));
         }
         let (exp, max) = (pdu.word(28), pdu.word(32));
@@ -63,7 +64,13 @@ impl Host {
         Ok(())
     }
 
-    fn on_r2t(&mut self, ctx: &Ctx<'_>, session: &mut Session, at: usize, pdu: &Pdu) -> Result<(), Violation> {
+    fn on_r2t(
+        &mut self,
+        ctx: &Ctx<'_>,
+        session: &mut Session,
+        at: usize,
+        pdu: &Pdu,
+    ) -> Result<(), Violation> {
         let (itt, ttt) = (pdu.itt(), pdu.word(20));
         let (sn, offset, length) = (pdu.word(36), pdu.word(40) as usize, pdu.word(44) as usize);
         let agreed = &session.agreed;
@@ -175,7 +182,10 @@ impl Host {
             check(task.data_in.len() == task.wanted, "a good command moves all of its data", pdu)?;
             check(task.asked == task.data_out.len(), "a good command has taken all of its data", pdu)?;
         }
-        ctx.log.note(ctx.world.now(), format_args!("h{} done {:x} {status_byte:x} {sense:x?}", self.id, pdu.itt()));
+        ctx.log.note(
+            ctx.world.now(),
+            format_args!("h{} done {:x} {status_byte:x} {sense:x?}", self.id, pdu.itt()),
+        );
         let Some(id) = task.op else { return Ok(()) };
         let op = ctx.history.op(id).clone();
         let outcome = self.judge(ctx, status_byte, sense, pdu)?;
@@ -198,10 +208,11 @@ impl Host {
 
     fn check_provenance(&self, ctx: &Ctx<'_>, lun: u8, first: u64, seen: &[u32]) -> Result<(), Violation> {
         for (sector, &value) in (first..).zip(seen) {
-            let known = value == 0 || value < ctx.history.next_id() && {
-                let op = ctx.history.op(value);
-                op.changes() && op.lun == lun && op.covers(sector)
-            };
+            let known = value == 0
+                || value < ctx.history.next_id() && {
+                    let op = ctx.history.op(value);
+                    op.changes() && op.lun == lun && op.covers(sector)
+                };
             if !known {
                 let detail = format!("sector {sector} of unit {lun} holds {value}");
                 return Err(Violation::new("a read gives what somebody wrote there", detail));
@@ -217,7 +228,9 @@ impl Host {
         match (code, sense) {
             (status::GOOD, _) => Ok(Outcome::Good),
             (status::TASK_SET_FULL, _) | (0x08, _) => Ok(Outcome::Refused),
-            (status::CHECK_CONDITION, Some(Sense { key: UNIT_ATTENTION | MISCOMPARE, .. })) => Ok(Outcome::Refused),
+            (status::CHECK_CONDITION, Some(Sense { key: UNIT_ATTENTION | MISCOMPARE, .. })) => {
+                Ok(Outcome::Refused)
+            }
             (status::CHECK_CONDITION, Some(_)) if ctx.options.disk_fails() => Ok(Outcome::Ended),
             _ => {
                 let detail = format!("status {code:#x}, sense {sense:x?}, {:02x?}", pdu.bhs);
@@ -228,8 +241,8 @@ impl Host {
 
     fn on_logout(&mut self, ctx: &mut Ctx<'_>, session: &mut Session, pdu: &Pdu) -> Result<(), Violation> {
         let asked = session.asked.remove(&pdu.itt());
-        let right = asked.is_some_and(|asked| asked.request == Request::Logout) && pdu.bhs[2] == 0;
-        check(right, "a logout is answered once", pdu)?;
+        let right = asked.map(|asked| asked.request) == Some(Request::Logout) && pdu.bhs[2] == 0;
+        check(right || session.ended, "a logout is answered once", pdu)?;
         self.fence_all(ctx, session);
         self.logged_out = true;
         Ok(())
@@ -239,6 +252,9 @@ impl Host {
 fn on_nop_in(session: &mut Session, at: usize, pdu: &Pdu) -> Result<(), Violation> {
     if pdu.itt() != NO_TAG {
         let asked = session.asked.remove(&pdu.itt());
+        if session.ended && asked.is_none() {
+            return Ok(());
+        }
         let Some(Request::Ping(data)) = asked.map(|asked| asked.request) else {
             return Err(violation("a ping is answered once", pdu));
         };

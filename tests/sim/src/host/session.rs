@@ -169,6 +169,8 @@ pub struct Session {
     pub fenced: BTreeMap<u32, (Option<OpId>, usize, usize)>,
     /// What was agreed.
     pub agreed: Agreed,
+    /// Everything that was in flight has ended; an answer that was on its way says nothing new.
+    pub ended: bool,
     /// When a new session took its place.
     pub replaced_at: Option<Time>,
 }
@@ -194,6 +196,7 @@ impl Session {
             asked: BTreeMap::new(),
             fenced: BTreeMap::new(),
             agreed,
+            ended: false,
             replaced_at: None,
         }
     }
@@ -201,6 +204,18 @@ impl Session {
     /// Indices of the connections in full feature phase.
     pub fn full_links(&self) -> Vec<usize> {
         (0..self.links.len()).filter(|&at| self.links[at].stage == Stage::Full).collect()
+    }
+
+    /// True while a logout is not answered.
+    pub fn is_logging_out(&self) -> bool {
+        self.asked.values().any(|asked| asked.request == Request::Logout)
+    }
+
+    /// True when a connection is gone that should not be.
+    pub fn is_lost(&self) -> bool {
+        let mut over = self.links.iter().map(|link| link.wire.is_over());
+        // Between a logout and its answer the target closes one after the other.
+        if self.is_logging_out() { over.all(|over| over) } else { over.any(|over| over) }
     }
 
     /// True while the window takes another command.

@@ -43,12 +43,16 @@ impl Machine {
 
     /// The process above was killed.
     pub fn kill(&mut self) {
-        self.disks.iter_mut().for_each(|(data, metadata)| (*data, *metadata) = (data.kill(), metadata.kill()));
+        self.disks
+            .iter_mut()
+            .for_each(|(data, metadata)| (*data, *metadata) = (data.kill(), metadata.kill()));
     }
 
     /// The power failed.
     pub fn lose_power(&mut self) {
-        self.disks.iter_mut().for_each(|(data, metadata)| (*data, *metadata) = (data.crash(), metadata.crash()));
+        self.disks
+            .iter_mut()
+            .for_each(|(data, metadata)| (*data, *metadata) = (data.crash(), metadata.crash()));
     }
 
     /// The set-up of unit `lun`, as control would hand it over.
