@@ -10,7 +10,7 @@ import tempfile
 
 from harness import check, idle, plot, report
 from harness.cells import Bench, Plan, summarise
-from harness.process import Failure, note_privileges
+from harness.process import Failure, everything_realtime, note_privileges
 from harness.targets import TARGETS, Place
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -28,6 +28,7 @@ def arguments():
     parser.add_argument("--check", action="store_true", help="judge by budgets.toml; exit 1 when a budget is missed")
     parser.add_argument("--vega", help="measure this binary of vega, built before (to compare two commits)")
     parser.add_argument("--no-build", action="store_true", help="take target/release as it is")
+    parser.add_argument("--realtime", action="store_true", help="real-time priority also for what spins: steady figures on a busy machine, which then stands still for its other users")
     parser.add_argument("--size-mib", type=int, default=1024, help="size of each unit (default: %(default)s)")
     parser.add_argument("--out", default=RESULTS, help="folder for results (default: perf/results)")
     return parser.parse_args()
@@ -66,7 +67,7 @@ def measure(options, plan, directory, memory_directory):
     target_core, client_core = cores[0], cores[-1]
     place = Place(directory, memory_directory, options.size_mib << 20, target_core, programs(options, names))
     targets = {name: TARGETS[name](place) for name in names}
-    bench = Bench(place, client_core, targets)
+    bench = Bench(place, client_core, targets, repeats=20 if plan.quick else 60)
     idle_rows = []
     try:
         for target in targets.values():
@@ -119,6 +120,7 @@ def main():
     options = arguments()
     plan = plan_of(options)
     note_privileges()
+    everything_realtime["on"] = options.realtime
     cache = os.environ.get("VEGA_CACHE", os.path.join(ROOT, ".cache"))
     os.makedirs(os.path.join(cache, "perf"), exist_ok=True)
     directory = tempfile.mkdtemp(prefix="run-", dir=os.path.join(cache, "perf"))

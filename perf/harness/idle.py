@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from . import clients
-from .process import Failure, load_average, pinned
+from .process import Failure, everything_realtime, load_average, pinned
 
 SESSIONS = 8
 PAUSE_MS = 20
@@ -16,11 +16,12 @@ def run(bench, plan, poll_target):
     """All the idle cells; a list of plain rows."""
     rows = []
     for target in bench.targets.values():
-        if target.name == "canned" or (plan.quick and target.name != "vega"):
+        if plan.quick and target.name not in ("vega", "canned"):
             continue
         bench.only(target)
         row = {"target": target.name, "load_average": load_average()}
-        if plan.wants("idle"):
+        # The emptiest target spins: what it shows is the price of the client's own sleep.
+        if plan.wants("idle") and target.name != "canned":
             row["cpu_percent"] = idle_cpu_percent(bench, target, 2.0 if plan.quick else 5.0)
         if plan.wants("wake"):
             row.update(wake(bench, target, plan))
@@ -42,9 +43,9 @@ def idle_cpu_percent(bench, target, seconds):
         if '"held"' not in holder.stdout.readline():
             raise Failure(f"{target.name} did not take {SESSIONS} sessions")
         time.sleep(1)
-        before, start = target.program.cpu_seconds(), time.monotonic()
+        mark, start = target.program.cpu_mark(), time.monotonic()
         time.sleep(seconds)
-        used, elapsed = target.program.cpu_seconds() - before, time.monotonic() - start
+        used, elapsed = target.program.cpu_seconds_since(mark), time.monotonic() - start
     finally:
         holder.terminate()
         holder.communicate()
@@ -56,14 +57,18 @@ def wake(bench, target, plan):
     unit = target.units["memory"]
     seconds = 2.5 if plan.quick else 4.0
     found = {"after_silence": [], "busy": []}
+    place = bench.place
     for _ in range(plan.rounds):
-        for name, pattern, depth in (("busy", "randread", 1), ("after_silence", "wake", PAUSE_MS)):
-            figures = clients.load_raw(
-                bench.place.programs, bench.client_core, unit, pattern, 4096, depth, seconds if name != "busy" else plan.load_seconds,
-                # The one that pauses sleeps, and must not wait for its neighbours when it wakes.
-                sleeps=name != "busy",
-            )
-            found[name].append(figures["latency_us"])
+        busy = bench.least_disturbed(
+            target.program, lambda: clients.load_raw(place.programs, bench.client_core, unit, "randread", 4096, 1, plan.load_seconds)
+        )
+        # Both ends sleep most of the time now, and must not wait for their neighbours when they wake.
+        if target.name != "canned":
+            target.program.set_realtime(True)
+        silence = clients.load_raw(place.programs, bench.client_core, unit, "wake", 4096, PAUSE_MS, seconds, sleeps=True)
+        target.program.set_realtime(target.sleeps or everything_realtime["on"])
+        found["busy"].append(busy["latency_us"])
+        found["after_silence"].append(silence["latency_us"])
     return {
         f"{name}_p{p}_us": statistics.median(one[str(p)] for one in rounds) for name, rounds in found.items() for p in (50, 99)
     }
@@ -84,8 +89,10 @@ def against_poll(bench, plan, poll_target):
                     poll_target.program.freeze()
                     bench.only(target)
                     target.program.thaw()
-                    before = load_average()
-                    figures = clients.load(bench.place.programs, bench.client_core, target.units["memory"], pattern, plan.load_seconds, 0)
-                    bench.note(name, "memory", "poll", pattern.name, number, before, figures)
+
+                    def measure(unit=target.units["memory"], pattern=pattern):
+                        return clients.load(bench.place.programs, bench.client_core, unit, pattern, plan.load_seconds, 0)
+
+                    bench.note(name, "memory", "poll", pattern.name, number, bench.least_disturbed(target.program, measure))
     finally:
         poll_target.stop()

@@ -2,7 +2,7 @@
 
 Every program gets its own session, so its own scheduling autogroup, at nice -20: plain nice means nothing between sessions. What sleeps
 between requests also gets SCHED_RR: without it a program that wakes up waits for its neighbours' slices (milliseconds on a loaded machine).
-What spins never gets it: it would starve the kernel's own threads on its core.
+What spins does not get it unless that was asked for (`--realtime`): it leaves a twentieth of its core to everybody else.
 """
 
 import contextlib
@@ -11,9 +11,12 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 
 warnings = set()
+# Whether what spins gets SCHED_RR as well.
+everything_realtime = {"on": False}
 
 
 def pinned(core, sleeps):
@@ -24,7 +27,7 @@ def pinned(core, sleeps):
         try:
             with open("/proc/self/autogroup", "w", encoding="ascii") as file:
                 file.write("-20")
-            if sleeps:
+            if sleeps or everything_realtime["on"]:
                 os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         except (PermissionError, FileNotFoundError):
             pass
@@ -76,13 +79,37 @@ class Program:
     def thaw(self):
         self.process.send_signal(signal.SIGCONT)
 
-    def cpu_seconds(self):
-        """Time on a core of all its threads so far, from the scheduler's own counters (nanoseconds, not ticks)."""
-        total_ns = 0
-        for task in glob.glob(f"/proc/{self.process.pid}/task/*/schedstat"):
-            with contextlib.suppress(OSError), open(task, encoding="ascii") as file:
-                total_ns += int(file.read().split()[0])
-        return total_ns / 1e9
+    def scheduled(self):
+        """Nanoseconds on a core, and nanoseconds runnable without getting one, so far, of each thread."""
+        return {task: schedstat(f"{task}/schedstat") for task in glob.glob(f"/proc/{self.process.pid}/task/*")}
+
+    def cpu_mark(self):
+        """Something to give to `cpu_seconds_since` later."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12]), self.scheduled()
+
+    def cpu_seconds_since(self, mark):
+        """Time on a core since the mark. The scheduler's nanoseconds, of the threads that are still there; or the process's ticks
+        of ten milliseconds, which forget no thread, where they say more."""
+        ticks_before, before = mark
+        ticks, now = self.cpu_mark()
+        threads = sum(running - before.get(task, (0, 0))[0] for task, (running, _) in now.items()) / 1e9
+        return max(threads, (ticks - ticks_before - 1) / os.sysconf("SC_CLK_TCK"))
+
+    def waited_since(self, before):
+        """Seconds that its busiest thread has waited for a core since `before`, an earlier answer of `scheduled`."""
+        changes = [
+            (running - before.get(task, (0, 0))[0], waiting - before.get(task, (0, 0))[1]) for task, (running, waiting) in self.scheduled().items()
+        ]
+        return max(changes, default=(0, 0))[1] / 1e9
+
+    def set_realtime(self, on):
+        """For the time of a measurement in which it mostly sleeps; see above who never gets it."""
+        policy, parameter = (os.SCHED_RR, os.sched_param(1)) if on else (os.SCHED_OTHER, os.sched_param(0))
+        for task in glob.glob(f"/proc/{self.process.pid}/task/*"):
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(int(os.path.basename(task)), policy, parameter)
 
     def stop(self, patience_seconds=10):
         if self.process.poll() is not None:
@@ -100,22 +127,47 @@ class Failure(Exception):
     """Something could not be measured; the text says what to do."""
 
 
+def schedstat(path):
+    """Nanoseconds running and nanoseconds waiting for a core; zeros when the thread is gone."""
+    try:
+        with open(path, encoding="ascii") as file:
+            running, waiting, _ = file.read().split()
+        return int(running), int(waiting)
+    except (OSError, ValueError):
+        return 0, 0
+
+
+# The share of its time that the last client waited for a core.
+last_wait = {"share": 0.0}
+
+
 def run(command, core, sleeps, seconds, cwd=None):
     """Runs a client to its end and returns what it printed."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd, text=True,
-        start_new_session=True, preexec_fn=pinned(core, sleeps),
-    )
-    try:
-        out, errors = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        # Only what this call started: its session is its process group.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        raise Failure(f"{' '.join(command)} did not end within {seconds} s") from None
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=errors, cwd=cwd,
+            start_new_session=True, preexec_fn=pinned(core, sleeps),
+        )
+        try:
+            # It has ended and is not yet reaped: its counters can still be read.
+            while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                if time.monotonic() > started + seconds:
+                    raise Failure(f"{' '.join(command)} did not end within {seconds} s")
+                time.sleep(0.02)
+            _, waiting = schedstat(f"/proc/{process.pid}/schedstat")
+            last_wait["share"] = waiting / 1e9 / (time.monotonic() - started)
+        finally:
+            if process.returncode is None and os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+                # Only what this call started: its session is its process group.
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        out.seek(0)
+        errors.seek(0)
+        text, complaint = out.read(), errors.read()
     if process.returncode != 0:
-        raise Failure(f"{' '.join(command)} ended with {process.returncode}: {errors.strip()[-500:] or out.strip()[-500:]}")
-    return out
+        raise Failure(f"{' '.join(command)} ended with {process.returncode}: {complaint.strip()[-500:] or text.strip()[-500:]}")
+    return text
 
 
 def free_port():

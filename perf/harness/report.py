@@ -9,7 +9,8 @@ from .clients import PATTERNS
 from .process import warnings
 
 ORDER = ["vega", "tgt", "istgt", "canned", "wire"]
-PEERS = ("tgt", "istgt")
+# On disk only tgt does direct I/O as Vega does; istgt answers from the page cache and is shown, not compared with.
+PEERS = {"memory": ("tgt", "istgt"), "file": ("tgt",)}
 CLIENT_TITLES = {
     "load": "own client (`load`): spinning, many PDUs per call; it is not the limit",
     "fio": "fio, libiscsi engine: what users of libiscsi see",
@@ -38,9 +39,9 @@ def machine(root):
     }
 
 
-def best_peer(group):
-    """The faster of the peers; a ratio to it is a ratio to both."""
-    figures = [group[peer]["iops"] for peer in PEERS if peer in group]
+def best_peer(group, backing):
+    """The faster of the peers; a ratio to it is a ratio to all of them."""
+    figures = [group[peer]["iops"] for peer in PEERS[backing] if peer in group]
     return max(figures) if figures else None
 
 
@@ -80,13 +81,14 @@ def main_tables(summaries, wire):
             rows = []
             for pattern, group in groups:
                 group = {**group, **({"wire": wire[pattern.name]} if "wire" in names and pattern.name in wire else {})}
-                best, vega = best_peer(group), group.get("vega")
+                best, vega = best_peer(group, backing), group.get("vega")
                 ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
                 limit = group.get("canned")
                 share = f"{vega['iops'] / limit['iops']:.2f}" if vega and limit else "–"
                 load = max(summary["load_average"] for summary in group.values())
-                rows.append([pattern.title, *(entry(pattern, group[n]) if n in group else "–" for n in names), ratio, share, f"{load:.1f}"])
-            header = ["", *names, "vega ÷ best peer", "vega ÷ emptiest target", "load"]
+                lost = max(summary["lost"] for summary in group.values())
+                rows.append([pattern.title, *(entry(pattern, group[n]) if n in group else "–" for n in names), ratio, share, f"{load:.1f}", f"{100 * lost:.0f} %"])
+            header = ["", *names, "vega ÷ best peer", "vega ÷ emptiest target", "load", "lost"]
             parts.append(f"### {title}: {client_title}\n\n{table(header, rows)}")
     return parts
 
@@ -128,7 +130,8 @@ def markdown(summaries, idle_rows, notes, facts, versions):
         "## Measured\n\n"
         f"Commit {facts['commit']}, kernel {facts['kernel']}, {facts['cores']} cores ({facts['processor']}). {versions}. "
         "One core for the target, one for the client, loopback. Medians over the rounds; ± is half the spread between the rounds. "
-        "**Ratios are what carries over**; load is the machine's load average (2 is the measurement itself)."
+        "**Ratios are what carries over.** Load is the machine's load average (2 is the measurement itself); lost is the share of the time that a "
+        "program waited for its core because of neighbours, in the worst run of the row: above a few percent, distrust the row."
     ]
     parts += main_tables(summaries, wire) + poll_table(summaries) + idle_table(idle_rows)
     what = [f"- {name}: {', '.join(f'{backing}: {text}' for backing, text in backings.items())}" for name, backings in notes.items()]

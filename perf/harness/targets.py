@@ -239,7 +239,7 @@ class Canned(Target):
 
     name = "canned"
     sleeps = False
-    notes = {"memory": "answers zeros, keeps nothing: the client's limit"}
+    notes = {"memory": "emptiest target: answers zeros, keeps nothing"}
 
     def start(self):
         port = free_port()

@@ -1,8 +1,9 @@
 //! The emptiest possible iSCSI target: what a given client could reach if the target cost nothing.
 //!
-//! It logs anyone in, says that it is a disk of 1 GiB, answers every read with zeros and takes every write, both at once and in one PDU, many
-//! per system call, and keeps nothing. It checks nothing either: it is for a client under measurement on loopback and for nothing else.
-//! Layouts: RFC 7143, 11.3 (command), 11.4 (response), 11.7 (Data-In), 11.12 and 11.13 (login).
+//! It logs anyone in, says that it is a disk of 1 GiB, answers every read with zeros and takes every write,
+//! both at once and in one PDU, many per system call, and keeps nothing. It checks nothing either: it is for
+//! a client under measurement on loopback and for nothing else. Layouts: RFC 7143, 11.3 (command), 11.4
+//! (response), 11.7 (Data-In), 11.12 and 11.13 (login).
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::TcpStream;

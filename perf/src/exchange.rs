@@ -1,7 +1,8 @@
-//! The raw exchange: requests of one size one way, responses of another size the other way, a fixed number of them under way.
+//! The raw exchange: requests of one size one way, responses of another size the other way, a fixed number
+//! of them under way.
 //!
-//! Nothing is parsed, no block is touched: what is left is the kernel's TCP and two spinning cores. A target cannot be faster than this, so
-//! its distance to this is what there is to win.
+//! Nothing is parsed, no block is touched: what is left is the kernel's TCP and two spinning cores. A target
+//! cannot be faster than this, so its distance to this is what there is to win.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::TcpStream;
@@ -165,7 +166,8 @@ impl Outcome {
         self.exchanges as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// The round trip that a share `quantile` (0 to 1) does not exceed, in microseconds; `None` without samples.
+    /// The round trip that a share `quantile` (0 to 1) does not exceed, in microseconds; `None` without
+    /// samples.
     pub fn round_trip_us(&self, quantile: f64) -> Option<f64> {
         let last = self.round_trips_ns.len().checked_sub(1)?;
         let index = (last as f64 * quantile.clamp(0.0, 1.0)).round() as usize;

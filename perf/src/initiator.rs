@@ -1,7 +1,9 @@
-//! The smallest iSCSI initiator that can load a target: one connection, many commands, many PDUs per system call.
+//! The smallest iSCSI initiator that can load a target: one connection, many commands, many PDUs per system
+//! call.
 //!
-//! It speaks to well-behaved targets only (RFC 7143, error recovery level 0, no digests, no authentication); whatever it does not know ends
-//! the connection with an error. Writes go out as far as the target allows as immediate data, the rest when it asks (R2T).
+//! It speaks to well-behaved targets only (RFC 7143, error recovery level 0, no digests, no authentication);
+//! whatever it does not know ends the connection with an error. Writes go out as far as the target allows as
+//! immediate data, the rest when it asks (R2T).
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -228,7 +230,8 @@ impl Initiator {
         Ok((answered[0].status, std::mem::take(&mut self.last_data)))
     }
 
-    /// Clears pending unit attentions and returns (number of blocks, bytes of a block) (SBC-4, READ CAPACITY (16)).
+    /// Clears pending unit attentions and returns (number of blocks, bytes of a block) (SBC-4, READ CAPACITY
+    /// (16)).
     pub fn capacity(&mut self) -> Result<(u64, u32)> {
         let ready = Command { cdb: [0; 16], write_bytes: 0, read_bytes: 0 };
         for _ in 0..8 {

@@ -1,8 +1,9 @@
 //! Measuring tools that have to be fast themselves.
 //!
-//! It is: the raw exchange that says what two cores and this kernel can do at all ([`exchange`], binary `pingpong`), the emptiest possible
-//! iSCSI target, which says what a client can do at all (binary `canned`), and the cases whose instructions are counted (binary `icount`).
-//! It is not: part of the product (nothing depends on it), nor the harness (`run.py` starts these programs, pins them and compares).
+//! It is: the raw exchange that says what two cores and this kernel can do at all ([`exchange`], binary
+//! `pingpong`), the emptiest possible iSCSI target, which says what a client can do at all (binary
+//! `canned`), and the cases whose instructions are counted (binary `icount`). It is not: part of the product
+//! (nothing depends on it), nor the harness (`run.py` starts these programs, pins them and compares).
 //!
 //! Reading order: [`spin`], [`exchange`], [`canned`], then the binaries.
 #![forbid(unsafe_code)]

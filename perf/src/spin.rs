@@ -1,4 +1,5 @@
-//! Non-blocking reads and writes that are tried again and again: the cheapest way over a socket when a core is free for it.
+//! Non-blocking reads and writes that are tried again and again: the cheapest way over a socket when a core
+//! is free for it.
 
 use std::io::{Error, ErrorKind, IoSlice, Read, Result, Write};
 use std::net::TcpStream;

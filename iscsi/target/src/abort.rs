@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 
 use crate::core::TargetCore;
 use crate::slots::Key;
-use crate::state::{Barrier, TaskPhase, Then, nexus_of};
+use crate::state::{Barrier, Task, TaskPhase, Then, nexus_of};
 
 impl TargetCore {
     /// The session has forgotten a task: its connection or session went away.
@@ -43,6 +43,10 @@ impl TargetCore {
             if !own_only {
                 self.drop_collecting(disk, session);
             }
+        }
+        if let Some(entry) = self.sessions.get(session) {
+            let acts_on = |task: &Task| task.session != session || entry.session.acts_on(request.id, task.id);
+            tasks.retain(|key| self.tasks.get(*key).is_some_and(acts_on));
         }
         if request.function == TmfFunction::CLEAR_TASK_SET {
             self.tell_cleared(&tasks, nexus);

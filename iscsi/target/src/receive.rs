@@ -17,8 +17,11 @@ use crate::limits::{RECV_CALLS_PER_TURN, RESERVED_POOL_SHARE, SCRATCH_BYTES};
 use crate::slots::{Key, Slots};
 use crate::state::{Data, Disk, Phase, Target};
 
-/// Scratch window while a payload is received in place: room for the headers that follow it.
+/// Scratch window while a large payload is received in place: room for the headers that follow it.
 const SCRATCH_BESIDE_PAYLOAD_BYTES: usize = 4096;
+/// A rest of a payload that is shorter is followed by the whole scratch buffer: behind it come more commands of
+/// the same kind, and copying their data is cheaper than a call for each.
+const LARGE_PAYLOAD_BYTES: usize = 32 * 1024;
 
 /// What one receive call gave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +107,10 @@ impl TargetCore {
         let (received, payload_room, room) = match entry.session.payload_destination(index) {
             Some(payload) => {
                 let payload_room = payload.len();
-                let room = payload_room + SCRATCH_BESIDE_PAYLOAD_BYTES;
-                let window = &mut scratch[..SCRATCH_BESIDE_PAYLOAD_BYTES];
+                let is_large = payload_room >= LARGE_PAYLOAD_BYTES;
+                let window = if is_large { SCRATCH_BESIDE_PAYLOAD_BYTES } else { SCRATCH_BYTES };
+                let room = payload_room + window;
+                let window = &mut scratch[..window];
                 let mut vectors = [IoSliceMut::new(payload), IoSliceMut::new(window)];
                 (connection.stream.try_recv(&mut vectors), payload_room, room)
             }

@@ -1,8 +1,10 @@
-//! `icount CASE ITERATIONS`: runs one hot function so often, to have its instructions counted from outside (`run.sh`).
+//! `icount CASE ITERATIONS`: runs one hot function so often, to have its instructions counted from outside
+//! (`run.sh`).
 //!
-//! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out. Counts do not depend on the
-//! neighbours of a shared machine, so a change of one percent is visible where a clock shows noise of twenty.
-//! `icount list` names the cases. Reading order: this file, `blocks`, `pipe`, `path`.
+//! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out.
+//! Counts do not depend on the neighbours of a shared machine, so a change of one percent is visible where a
+//! clock shows noise of twenty. `icount list` names the cases. Reading order: this file, `blocks`, `pipe`,
+//! `path`.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,

@@ -1,4 +1,5 @@
-//! An I/O from wire to wire: the shipped poller of a core over a memory volume, with the kernel's TCP replaced by two buffers.
+//! An I/O from wire to wire: the shipped poller of a core over a memory volume, with the kernel's TCP
+//! replaced by two buffers.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;

@@ -1,4 +1,5 @@
-//! A network of one connection that is two byte buffers: what is left of an I/O's cost when the kernel's share is taken away.
+//! A network of one connection that is two byte buffers: what is left of an I/O's cost when the kernel's
+//! share is taken away.
 
 use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};

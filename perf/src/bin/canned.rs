@@ -23,7 +23,8 @@ fn serve(address: &str) -> std::io::Result<()> {
     let listener = TcpListener::bind(address)?;
     loop {
         let (stream, _) = listener.accept()?;
-        // A client may hold several connections (one to look at the capacity, one for I/O): each has its own spinning thread.
+        // A client may hold several connections (one to look at the capacity, one for I/O): each has its own
+        // spinning thread.
         std::thread::spawn(move || {
             if let Err(e) = perf::canned::serve(stream) {
                 eprintln!("canned: a client left: {e}");

@@ -1,6 +1,7 @@
 //! A client that is not the bottleneck. One JSON line.
 //!
-//! `load ADDRESS TARGET LUN PATTERN BYTES DEPTH SECONDS`: `read`, `write`, `randread`, `randwrite` at a steady depth;
+//! `load ADDRESS TARGET LUN PATTERN BYTES DEPTH SECONDS`: `read`, `write`, `randread`, `randwrite` at a
+//! steady depth;
 //! `load ADDRESS TARGET LUN wake BYTES PAUSE_MS SECONDS`: one random read after every pause;
 //! `load ADDRESS TARGET LUN fill BYTES DEPTH 0`: writes every block once;
 //! `load ADDRESS TARGET LUN hold SESSIONS 0 SECONDS`: sessions that are logged in and silent.

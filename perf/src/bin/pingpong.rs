@@ -1,4 +1,5 @@
-//! The raw limit: `pingpong serve ADDRESS` on one core, `pingpong run ADDRESS REQUEST RESPONSE DEPTH SECONDS` on the other. One JSON line.
+//! The raw limit: `pingpong serve ADDRESS` on one core, `pingpong run ADDRESS REQUEST RESPONSE DEPTH
+//! SECONDS` on the other. One JSON line.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,

@@ -145,12 +145,18 @@ fn slow_readers(scene: &mut Scene) -> Outcome {
         sessions.push((session, asked));
     }
     scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
+    let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
+    neighbour.ensure_progress(PROGRESS).context("on the unit that is read by readers that do not read")?;
+    neighbour.finish()?;
     let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
     ensure(grown < BACKLOG_KIB_MAX, || format!("stuck readers made the target keep {grown} KiB more"))?;
     // One of them starts to read after all: everything it asked for is still there and in order.
     let (session, asked) = &mut sessions[0];
-    for _ in 0..*asked {
-        let completion = session.complete_one().context("a reader that woke up")?;
+    // The others keep what they hold until the target loses patience with them.
+    session.wire.set_patience(limits::STATE_PATIENCE)?;
+    for number in 0..*asked {
+        let completion =
+            session.complete_one().context(&format!("a reader that woke up, answer {number} of {asked}"))?;
         ensure(completion.status == status::GOOD && completion.data.len() == 512 * 512, || {
             format!("status {}, {} bytes", completion.status, completion.data.len())
         })?;

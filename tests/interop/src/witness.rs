@@ -31,7 +31,7 @@ impl Witness {
     /// Starts I/O on the `index`-th unit of `server`.
     pub fn start(server: &Server, index: usize) -> Outcome<Self> {
         let lun = server.lun(index);
-        let mut session = server.session(0x0777)?;
+        let mut session = server.session(0x0700 + index as u16)?;
         let capacity = session.settle(lun)?;
         let blocks_per_io = IO_BYTES / capacity.block_bytes;
         let slots = (capacity.blocks / u64::from(blocks_per_io)).min(1024);

@@ -1,6 +1,6 @@
 //! Task management (RFC 7143 sections 4.2.3, 11.5 and 11.6).
 
-use super::event::{ConnectionIndex, RequestId, TaskManagement};
+use super::event::{ConnectionIndex, RequestId, TaskId, TaskManagement};
 use super::host::{Host, Payload};
 use super::request::{Body, Request};
 use super::task::TaskState;
@@ -83,8 +83,12 @@ impl<P: Payload> Session<P> {
             self.abort_where(|task| task.itt == tag, false);
             return Some(TmfResponse::COMPLETE);
         }
-        //= RFC 7143 section 11.6.1: within the window it counts as received and aborted, else it does not exist
-        match self.window.plug(ref_cmd_sn) {
+        //= RFC 7143 section 11.6.1: within the window and before the function itself it counts as received and
+        //= aborted, else it does not exist
+        let request = self.requests.get(id).expect("it is being served");
+        // An immediate command bears the number of the next one, which is not the one that is meant.
+        let is_missing = serial_before(ref_cmd_sn, request.cmd_sn) && self.window.plug(ref_cmd_sn);
+        match is_missing {
             true => Some(TmfResponse::COMPLETE),
             false => Some(TmfResponse::TASK_DOES_NOT_EXIST),
         }
@@ -139,6 +143,13 @@ impl<P: Payload> Session<P> {
             lun,
             referenced,
         })
+    }
+
+    /// True when a function for many tasks acts on `task`: it does on the commands numbered before it, and on
+    /// immediate ones, but not on one that overtook it on another connection (section 11.5.1).
+    pub fn acts_on(&self, id: RequestId, task: TaskId) -> bool {
+        let (Some(request), Some(task)) = (self.requests.get(id), self.tasks.get(task)) else { return true };
+        task.immediate || serial_before(task.cmd_sn, request.cmd_sn)
     }
 
     /// Answers a [`TaskManagement`]. False when its connection is gone.
