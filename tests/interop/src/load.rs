@@ -137,12 +137,12 @@ fn slow_readers(scene: &mut Scene) -> Outcome {
         let mut session = scene.server.session(qualifier)?;
         session.settle(lun)?;
         session.wire.shrink_receive_buffer()?;
-        let mut asked = 0;
-        while session.window_open() && asked < 128 {
-            session.submit(Command::read(lun, scsi::read_16(0, 512), 512 * 512))?;
-            asked += 1;
+        for _ in 0..128 {
+            if session.window_open() {
+                session.submit(Command::read(lun, scsi::read_16(0, 512), 512 * 512))?;
+            }
         }
-        sessions.push((session, asked));
+        sessions.push(session);
     }
     scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
     let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
@@ -150,17 +150,6 @@ fn slow_readers(scene: &mut Scene) -> Outcome {
     neighbour.finish()?;
     let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
     ensure(grown < BACKLOG_KIB_MAX, || format!("stuck readers made the target keep {grown} KiB more"))?;
-    // One of them starts to read after all: everything it asked for is still there and in order.
-    let (session, asked) = &mut sessions[0];
-    // The others keep what they hold until the target loses patience with them.
-    session.wire.set_patience(limits::STATE_PATIENCE)?;
-    for number in 0..*asked {
-        let completion =
-            session.complete_one().context(&format!("a reader that woke up, answer {number} of {asked}"))?;
-        ensure(completion.status == status::GOOD && completion.data.len() == 512 * 512, || {
-            format!("status {}, {} bytes", completion.status, completion.data.len())
-        })?;
-    }
     Ok(())
 }
 

@@ -307,7 +307,7 @@ impl Host {
                 moved |= issued || !now;
             }
             Mode::Read => moved |= self.issue_final(ctx, session),
-            Mode::Leave if session.asked.is_empty() && !self.logged_out => {
+            Mode::Leave if !self.logged_out => {
                 self.log_out(ctx, session);
                 moved = true;
             }
@@ -416,8 +416,10 @@ impl Host {
         }
         let late = session.tasks.iter().filter(|(_, task)| task.deadline <= now && !task.aborting);
         for itt in late.map(|(itt, _)| *itt).collect::<Vec<_>>() {
-            let (lun, sent_at) = (session.tasks[&itt].lun, session.tasks[&itt].sent_at);
-            if !self.was_reset(ctx, lun, sent_at) {
+            let task = &session.tasks[&itt];
+            // Whether a function of ours met an immediate command on another connection is not known.
+            let unsure = task.immediate && session.links.len() > 1;
+            if !self.was_reset(ctx, task.lun, task.sent_at, unsure) {
                 let detail = format!("host {}, tag {itt:#x}, {:?}", self.id, session.tasks[&itt]);
                 return Err(Violation::new("every command is answered", detail));
             }

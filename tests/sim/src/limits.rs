@@ -16,6 +16,8 @@ pub const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 pub const HOLD_MAX: Duration = Duration::from_millis(400);
 /// A host that lost its session waits so long at most before it logs in again.
 pub const RETRY_MAX: Duration = Duration::from_millis(50);
+/// The longest turn of a node that was told to stop.
+pub const STOPPING_TURN: Duration = Duration::from_millis(1);
 /// Writes whose end is unknown that may overlap in one block.
 pub const OVERLAP_MAX: usize = 4;
 /// The smallest piece that a power loss leaves whole.

@@ -167,9 +167,9 @@ impl Options {
         self.endings.iter().any(|ending| *ending != Ending::Kill)
     }
 
-    /// True when nothing goes wrong by itself: every command must be answered with success.
-    pub fn is_kind(&self) -> bool {
-        self.net.reset_permille == 0 && !self.disk_fails()
+    /// True when a block may be found half written.
+    pub fn may_tear(&self) -> bool {
+        self.may_lose_power() || self.disk.write_error_permille > 0
     }
 
     /// True when disks give errors.

@@ -9,7 +9,7 @@ use reactor::sim::{DiskFaults, NetFaults, SimRandom, SimWorld};
 use crate::Violation;
 use crate::history::{Event, History, Kind, Op, OpId, Outcome};
 use crate::host::{Ctx, Host, Mode};
-use crate::limits::TURNS_MAX;
+use crate::limits::{STOPPING_TURN, TURNS_MAX};
 use crate::log::Log;
 use crate::options::{Ending, Options};
 use crate::planted::Bug;
@@ -43,8 +43,9 @@ pub fn run_with(options: Options, bug: Option<Bug>, print: bool) -> Result<Repor
         let detail = format!("{} (at {:?}, turn {})", violation.detail, runner.world.now(), runner.turns);
         return Err(Violation { detail, ..violation });
     }
-    let (history, power) = (&runner.history, runner.options.may_lose_power());
-    register::check(history, power)?;
+    let (history, options) = (&runner.history, &runner.options);
+    let stride = if options.may_tear() { 1 } else { options.block_sectors() };
+    register::check(history, options.may_lose_power(), stride)?;
     let good = (1..history.next_id()).filter(|&id| history.op(id).outcome == Some(Outcome::Good)).count();
     let (hash, lines) = (runner.log.hash(), runner.log.lines());
     Ok(Report { hash, lines, ops: history.len(), good, turns: runner.turns })
@@ -123,7 +124,7 @@ impl Runner {
     fn idle_turn(&mut self) {
         self.world.advance(Duration::from_micros(50));
         if let Some(node) = &mut self.node {
-            let _ = node.poll();
+            let _ = node.poll(false);
         }
     }
 
@@ -137,14 +138,16 @@ impl Runner {
             Ok(())
         })?;
         if let Some(node) = &mut self.node {
-            moved |= node.poll() == Progress::Busy;
+            moved |= node.poll(self.stopping.is_some()) == Progress::Busy;
         }
         moved |= self.end_or_restart()?;
         if !moved {
             let now = self.world.now();
             let hosts = self.hosts.iter().map(|host| host.deadline(now)).min();
             let node = self.node.as_ref().map(Node::deadline);
-            let next = hosts.into_iter().chain(node).min().expect("there is a host");
+            // A node that stops keeps its own time.
+            let stopping = self.stopping.as_ref().map(|_| now.after(STOPPING_TURN));
+            let next = hosts.into_iter().chain(node).chain(stopping).min().expect("there is a host");
             self.world.advance_to_next(next);
         }
         Ok(())

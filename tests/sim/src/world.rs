@@ -104,7 +104,7 @@ impl Node {
             let sent = control.send(CoreMessage::SetDirectory(Arc::clone(&directory)));
             sent.map_err(|_| Violation::new("a mailbox has room", "at start"))?;
         }
-        self.poll();
+        self.poll(false);
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl Node {
         let message = message(Box::new(move |value| drop(told.send(value))));
         self.controls[core].send(message).map_err(|_| Violation::new("a mailbox has room", "control"))?;
         for _ in 0..100_000 {
-            if self.poll() == Progress::Idle {
+            if self.poll(false) == Progress::Idle {
                 self.world.advance_to_next(self.deadline());
             }
             if let Ok(value) = answer.try_recv() {
@@ -128,14 +128,14 @@ impl Node {
         Err(Violation::new("control is answered", "a core did not answer a message"))
     }
 
-    /// One turn of every core.
-    pub fn poll(&mut self) -> Progress {
+    /// One turn of every core. Between the turns of a node that is `stopping` time may pass, although it is busy.
+    pub fn poll(&mut self, stopping: bool) -> Progress {
         let mut progress = Progress::Idle;
         for reactor in &mut self.reactors {
             let now = self.world.now();
             progress = progress.or(reactor.poll_once(now));
         }
-        if self.reactors.iter().all(Reactor::may_sleep) { progress } else { Progress::Busy }
+        if stopping || self.reactors.iter().all(Reactor::may_sleep) { progress } else { Progress::Busy }
     }
 
     /// When a core wants to be polled at the latest.

@@ -39,7 +39,6 @@ fn a_seed_is_a_history() {
 
 #[test]
 #[ignore = "prints how long seeds take"]
-#[expect(clippy::print_stdout, reason = "it is a report")]
 fn times() {
     let first = number("VEGA_SIM_SEED", 1);
     for seed in first..first + number("VEGA_SIM_SEEDS", 60) {

@@ -94,7 +94,7 @@ impl Host {
                 let gone = response == TASK_DOES_NOT_EXIST
                     && (link != at
                         || session.links[link].wire.is_over()
-                        || self.was_reset(ctx, lun, sent_at));
+                        || self.was_reset(ctx, lun, sent_at, false));
                 if response != FUNCTION_COMPLETE && !gone {
                     let detail = format!("response {response} for a task that is not answered");
                     return Err(Violation::new("ABORT TASK ends a task", detail));
@@ -112,9 +112,11 @@ impl Host {
         }
     }
 
-    /// True when another host may have ended the tasks of `lun` after `since`.
-    pub(super) fn was_reset(&self, ctx: &Ctx<'_>, lun: u8, since: usize) -> bool {
-        ctx.history.resets.iter().any(|&(at, unit, by)| at >= since && unit == lun && by != self.id)
+    /// True when another host, or with `own` anybody, may have ended the tasks of `lun` after `since`.
+    pub(super) fn was_reset(&self, ctx: &Ctx<'_>, lun: u8, since: usize, own: bool) -> bool {
+        let ended =
+            |&(at, unit, by): &(usize, u8, usize)| at >= since && unit == lun && (own || by != self.id);
+        ctx.history.resets.iter().any(ended)
     }
 
     /// A task has ended without an answer: what it has not done, it never does.

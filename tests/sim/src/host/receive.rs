@@ -197,6 +197,11 @@ impl Host {
                 Violation::new("a read gives what somebody wrote there", detail)
             })?;
             self.check_provenance(ctx, task.lun, op.sector, &seen)?;
+            let per_block = ctx.options.block_sectors() as usize;
+            let whole = seen.chunks(per_block).all(|block| block.iter().all(|value| *value == block[0]));
+            if !whole && !ctx.options.may_tear() {
+                return Err(Violation::new("a block is written whole", format!("{seen:?}")));
+            }
             self.remember(ctx, task.lun, task.lba, &task.data_in);
         }
         if outcome == Outcome::Good && matches!(op.kind, Kind::Write { .. }) {

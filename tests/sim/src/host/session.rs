@@ -59,7 +59,6 @@ pub struct Link {
 }
 
 /// A command in flight.
-#[derive(Debug)]
 pub struct Task {
     /// Its operation; commands that touch no block have none.
     pub op: Option<OpId>,
@@ -95,6 +94,17 @@ pub struct Task {
     pub sent_at: usize,
     /// It is being aborted.
     pub aborting: bool,
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { op, link, lun, cmd_sn, immediate, asked, r2ts, data_in_pdus, .. } = self;
+        write!(
+            f,
+            "operation {op:?} on connection {link}, unit {lun}, CmdSN {cmd_sn}, immediate {immediate}; "
+        )?;
+        write!(f, "{asked} bytes sent or asked for, {r2ts} R2Ts, {data_in_pdus} Data-In PDUs")
+    }
 }
 
 /// A request beside the commands.
@@ -213,9 +223,12 @@ impl Session {
 
     /// True when a connection is gone that should not be.
     pub fn is_lost(&self) -> bool {
-        let mut over = self.links.iter().map(|link| link.wire.is_over());
-        // Between a logout and its answer the target closes one after the other.
-        if self.is_logging_out() { over.all(|over| over) } else { over.any(|over| over) }
+        // Around the answer to a logout the target closes one after the other.
+        let logout = self.asked.values().find(|asked| asked.request == Request::Logout);
+        match logout {
+            Some(asked) => self.links[asked.link].wire.is_over(),
+            None => self.links.iter().any(|link| link.wire.is_over()),
+        }
     }
 
     /// True while the window takes another command.
