@@ -8,6 +8,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
 export PATH="$HOME/.cargo/bin:$PATH"
 
+cache=${VEGA_CACHE:-$root/.cache}
 data=${VEGA_DATA:-$root/vega-data}
 portal=${VEGA_PORTAL:-127.0.0.1:3260}
 volume=${VEGA_VOLUME:-demo}
@@ -38,7 +39,8 @@ export VEGA_API="unix:$data/vega.sock"
 log="$data/node.log"
 
 step "starting vega node: iSCSI on $portal, data in $data, log in $log"
-"$vega" node --data-dir "$data" --listen "$portal" --api-listen "$api_listen" >"$log" 2>&1 &
+# A session of its own: Ctrl-C reaches this script, which then asks the node once, instead of both.
+setsid "$vega" node --data-dir "$data" --listen "$portal" --api-listen "$api_listen" >"$log" 2>&1 &
 node=$!
 
 stop_node() {
@@ -75,9 +77,9 @@ fi
 
 url="iscsi://$portal/$target/0"
 qemu_io() {
-    if [ -x "$root/.cache/qemu/usr/bin/qemu-io" ]; then
-        QEMU_MODULE_DIR=$(dirname "$(find "$root/.cache/qemu/usr/lib" -name block-iscsi.so | head -n 1)") \
-            "$root/.cache/qemu/usr/bin/qemu-io" "$@"
+    if [ -x "$cache/qemu/usr/bin/qemu-io" ]; then
+        QEMU_MODULE_DIR=$(dirname "$(find "$cache/qemu/usr/lib" -name block-iscsi.so | head -n 1)") \
+            "$cache/qemu/usr/bin/qemu-io" "$@"
     else
         qemu-io "$@"
     fi
@@ -107,7 +109,11 @@ printf '%s\n' "$next" >"$mark_file"
 say "64 MiB written, flushed, read back; zeroes read as zeroes; mark $next left for the next run"
 
 step "what it cost"
+# `top` shows what happens while it looks, so something has to happen.
+for _ in 1 2 3 4; do prove -c "write -P 0x5a 0 16M" -c "flush" -c "read -P 0x5a 0 16M"; done &
+busy=$!
 "$vega" top --once || say "(no counters)"
+wait "$busy"
 
 # --- how to use it ----------------------------------------------------------------------------------------------------------------
 
