@@ -34,9 +34,11 @@ struct Tools {
 
 impl Tools {
     fn find() -> Self {
-        let prepared = std::env::var_os("QEMU_TOOLS").map(PathBuf::from);
-        let cached = std::env::current_dir().ok().map(|here| here.join(".cache/qemu"));
-        let programs = prepared.or(cached).filter(|directory| directory.join("usr/bin/qemu-img").exists());
+        let given = std::env::var_os("QEMU_TOOLS").map(PathBuf::from);
+        let cache = std::env::var_os("VEGA_CACHE").map_or_else(|| PathBuf::from(".cache"), PathBuf::from);
+        let programs = given
+            .or_else(|| std::path::absolute(cache.join("qemu")).ok())
+            .filter(|directory| directory.join("usr/bin/qemu-img").exists());
         Self { programs }
     }
 

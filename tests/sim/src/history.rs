@@ -94,6 +94,8 @@ pub struct History {
     pub events: Vec<Event>,
     /// When (in events) somebody reset each unit, and who.
     pub resets: Vec<(usize, u8, usize)>,
+    /// Such requests that are not answered: unit, and host with its request's tag.
+    pub resetting: Vec<(u8, (usize, u32))>,
 }
 
 impl History {

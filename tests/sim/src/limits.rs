@@ -24,10 +24,13 @@ pub const OVERLAP_MAX: usize = 4;
 pub const SECTOR_BYTES: u32 = 512;
 /// States that the register checker may hold for one block.
 pub const STATES_MAX: usize = 20_000;
+/// States above which those are merged that differ only in what a power loss may bring back.
+pub const STATES_SHARP_MAX: usize = 200;
 /// Lines of a history that a failure prints.
 pub const HISTORY_LINES: usize = 60;
 
 const _: () = {
+    assert!(STATES_SHARP_MAX < STATES_MAX);
     assert!(TASK_PATIENCE.as_secs() < REQUEST_PATIENCE.as_secs());
     assert!(VOLUME_BYTES.is_multiple_of(4096) && 4096_u32.is_multiple_of(SECTOR_BYTES));
 };

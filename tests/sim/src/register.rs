@@ -13,12 +13,12 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Violation;
 use crate::content::Value;
 use crate::history::{Event, History, Kind, Op, OpId, Outcome};
-use crate::limits::{HISTORY_LINES, STATES_MAX};
+use crate::limits::{HISTORY_LINES, STATES_MAX, STATES_SHARP_MAX};
 use state::State;
 
 /// Checks one in `stride` of the sectors that any operation of the history names: where blocks stay whole, one for
@@ -60,9 +60,27 @@ impl<'a> Register<'a> {
             if self.states.is_empty() {
                 return Err(Violation::new("no order of the writes explains what was seen", self.story(at)));
             }
+            if self.states.len() > STATES_SHARP_MAX {
+                self.merge();
+            }
             assert!(self.states.len() <= STATES_MAX, "{before} states became too many: lower OVERLAP_MAX");
         }
         Ok(())
+    }
+
+    /// Makes one of all states that differ only in what a power loss may bring back.
+    fn merge(&mut self) {
+        let mut merged = BTreeMap::<_, State>::new();
+        for state in std::mem::take(&mut self.states) {
+            let key = state.key();
+            let known = merged.remove(&key);
+            let state = match known {
+                Some(known) => known.merge(state),
+                None => state,
+            };
+            merged.insert(key, state);
+        }
+        self.states = merged.into_values().collect();
     }
 
     fn concerns(&self, id: OpId) -> bool {

@@ -1,6 +1,7 @@
 //! Seeds: those of today, those that once failed, and the same one twice.
 
-use sim::run::run;
+use sim::options::Options;
+use sim::run::{run, run_with};
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
@@ -28,6 +29,26 @@ fn seeds_that_once_failed_keep_every_promise() {
     seeds.filter(|line| !line.is_empty()).for_each(|line| {
         check(line.parse().expect("a line is a seed and a comment"));
     });
+}
+
+/// Worlds of many connections and impatient hosts: a function overtakes commands, and commands overtake it.
+#[test]
+fn functions_and_commands_overtake_each_other() {
+    let first = number("VEGA_SIM_SEED", 1);
+    for seed in first..first + number("VEGA_SIM_SEEDS", 16) {
+        let mut options = Options::draw(seed);
+        (options.connections, options.ops) = (3, 120);
+        options.queue_depth = options.queue_depth.max(4);
+        (options.abuse.abort_permille, options.abuse.reset_permille) = (100, 100);
+        (options.abuse.drop_permille, options.abuse.logout_permille) = (0, 0);
+        options.endings.clear();
+        if let Err(violation) = run_with(options, None, std::env::var_os("VEGA_SIM_TRACE").is_some()) {
+            panic!(
+                "seed {seed}: {violation}\nagain: VEGA_SIM_SEEDS=1 VEGA_SIM_SEED={seed} VEGA_SIM_TRACE=1 cargo \
+                 test -p sim --test seeds overtake"
+            );
+        }
+    }
 }
 
 #[test]

@@ -72,6 +72,9 @@ impl Host {
         pdu.set_itt(itt);
         let deadline = ctx.world.now().after(REQUEST_PATIENCE);
         ctx.log.note(ctx.world.now(), format_args!("h{} asks {itt:x} on {link}: {request:?}", self.id));
+        if let Request::EndTasks { lun, .. } = request {
+            ctx.history.resetting.push((lun, (self.id, itt)));
+        }
         session.asked.insert(itt, Asked { request, link, deadline });
         session.send(link, pdu, true);
     }
@@ -90,11 +93,11 @@ impl Host {
             Some(Request::AbortTask { itt }) => {
                 let unanswered = session.tasks.get(&itt).map(|task| (task.link, task.lun, task.sent_at));
                 let Some((link, lun, sent_at)) = unanswered else { return Ok(()) };
-                // Somebody else's reset may have ended it; else its answer came first.
+                // A function for all tasks of the unit may have ended it; else its answer came first.
                 let gone = response == TASK_DOES_NOT_EXIST
                     && (link != at
                         || session.links[link].wire.is_over()
-                        || self.was_reset(ctx, lun, sent_at, false));
+                        || self.was_reset(ctx, lun, sent_at, true));
                 if response != FUNCTION_COMPLETE && !gone {
                     let detail = format!("response {response} for a task that is not answered");
                     return Err(Violation::new("ABORT TASK ends a task", detail));
@@ -103,7 +106,7 @@ impl Host {
                 Ok(())
             }
             Some(Request::EndTasks { lun, meant, .. }) if response == FUNCTION_COMPLETE => {
-                ctx.history.resets.push((ctx.history.events.len(), lun, self.id));
+                self.reset_ended(ctx, lun, pdu.itt());
                 meant.into_iter().for_each(|itt| self.fence(ctx, session, itt, at));
                 Ok(())
             }
@@ -116,7 +119,14 @@ impl Host {
     pub(super) fn was_reset(&self, ctx: &Ctx<'_>, lun: u8, since: usize, own: bool) -> bool {
         let ended =
             |&(at, unit, by): &(usize, u8, usize)| at >= since && unit == lun && (own || by != self.id);
-        ctx.history.resets.iter().any(ended)
+        let going_on = |&(unit, (by, _)): &(u8, (usize, u32))| unit == lun && (own || by != self.id);
+        ctx.history.resets.iter().any(ended) || ctx.history.resetting.iter().any(going_on)
+    }
+
+    /// A request of ours to end the tasks of `lun` was answered, or never will be.
+    fn reset_ended(&self, ctx: &mut Ctx<'_>, lun: u8, itt: u32) {
+        ctx.history.resets.push((ctx.history.events.len(), lun, self.id));
+        ctx.history.resetting.retain(|(_, request)| *request != (self.id, itt));
     }
 
     /// A task has ended without an answer: what it has not done, it never does.
@@ -134,9 +144,9 @@ impl Host {
     /// Every task of the session has ended.
     pub(super) fn fence_all(&mut self, ctx: &mut Ctx<'_>, session: &mut Session) {
         session.ended = true;
-        for asked in std::mem::take(&mut session.asked).into_values() {
+        for (itt, asked) in std::mem::take(&mut session.asked) {
             if let Request::EndTasks { lun, .. } = asked.request {
-                ctx.history.resets.push((ctx.history.events.len(), lun, self.id));
+                self.reset_ended(ctx, lun, itt);
             }
         }
         for itt in session.tasks.keys().copied().collect::<Vec<_>>() {

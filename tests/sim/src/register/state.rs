@@ -8,6 +8,8 @@ use crate::history::OpId;
 pub(super) struct State {
     /// What took effect, from the last acknowledged write on, in order; the last one is the content.
     recent: Vec<OpId>,
+    /// Of `recent` only the last one is known to stand in its place.
+    vague: bool,
     /// What a power loss may bring back beside `recent`; sorted.
     old: Vec<OpId>,
     /// Of each flush in flight: what a power loss may bring back once it is answered; sorted.
@@ -27,7 +29,14 @@ fn insert(list: &mut Vec<OpId>, id: OpId) {
 impl State {
     /// Holds what `id` wrote, for sure, and nothing is going on.
     pub(super) fn holding(id: OpId) -> Self {
-        Self { recent: vec![id], old: Vec::new(), flushes: Vec::new(), open: Vec::new(), readers: Vec::new() }
+        Self {
+            recent: vec![id],
+            vague: false,
+            old: Vec::new(),
+            flushes: Vec::new(),
+            open: Vec::new(),
+            readers: Vec::new(),
+        }
     }
 
     pub(super) fn content(&self) -> OpId {
@@ -80,14 +89,38 @@ impl State {
         if !power {
             return self;
         }
+        let last = self.content() == id;
         // Not found: a later write was acknowledged already.
-        if let Some(at) = self.recent.iter().position(|&other| other == id) {
+        let found = self.recent.iter().position(|&other| other == id).filter(|_| last || !self.vague);
+        if let Some(at) = found {
             let before: Vec<OpId> = self.recent.drain(..at).collect();
+            self.vague &= !last;
             if fua {
                 self.old.clear();
             } else {
                 before.into_iter().for_each(|other| insert(&mut self.old, other));
             }
+        }
+        self
+    }
+
+    /// What the future of the sector depends on, but for what a power loss may bring back.
+    pub(super) fn key(&self) -> (OpId, Vec<OpId>, Vec<OpId>) {
+        (self.content(), self.open.clone(), self.readers.clone())
+    }
+
+    /// A state that allows what either of two with the same key allows: fewer states for less sharpness.
+    pub(super) fn merge(mut self, other: Self) -> Self {
+        let content = self.content();
+        self.vague |= other.vague || self.recent != other.recent;
+        let mut recent: Vec<OpId> = Vec::new();
+        self.recent.iter().chain(&other.recent).for_each(|&id| insert(&mut recent, id));
+        recent.retain(|&id| id != content);
+        recent.push(content);
+        self.recent = recent;
+        other.old.into_iter().for_each(|id| insert(&mut self.old, id));
+        for ((_, found), (_, more)) in self.flushes.iter_mut().zip(other.flushes) {
+            more.into_iter().for_each(|id| insert(found, id));
         }
         self
     }
