@@ -1,10 +1,10 @@
 # Each goal installs what it misses (scripts/install.sh), and says so.
-.PHONY: run test test-quick perf fuzz fmt clean help
+.PHONY: run test test-quick test-vm perf fuzz fmt clean help
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
-run: ## build, start a node, prove it with a real initiator, serve iSCSI on 127.0.0.1:3260 until Ctrl-C
+run: ## build, start a node, prove it with a real initiator, serve iSCSI on 127.0.0.1:3260 and NVMe/TCP on :4420 until Ctrl-C
 	@scripts/run.sh
 
 test: ## every test: unit, model, simulation, real initiators, kill -9, hostile peers
@@ -13,7 +13,10 @@ test: ## every test: unit, model, simulation, real initiators, kill -9, hostile 
 test-quick: ## what is worth waiting for before each commit
 	@scripts/install.sh test && scripts/test.sh --quick
 
-perf: ## measure against tgt and istgt on this machine
+test-vm: ## Linux's own initiators (open-iscsi, sg3-utils) before Vega in a guest, without root
+	@scripts/install.sh vm && scripts/test.sh vm
+
+perf: ## measure against tgt and istgt (and SPDK, where SPDK_DIR names a built one) on this machine
 	@scripts/install.sh perf && cargo build --release --package vega && python3 perf/run.py
 
 fuzz: ## every fuzz target for 60 s (SECONDS=n)

@@ -62,9 +62,10 @@ private_source_lists() {
     [ -n "$(ls "$state/sources.list.d")" ] || die "apt knows no Debian or Ubuntu source on this machine: cannot fetch fio's source"
 }
 
-build_fio() {
-    local version=$1 target=$2
-    local state="$cache/apt" build="$cache/build"
+# fio's source package, unpacked into a folder.
+fetch_fio() {
+    local version=$1 build=$2
+    local state="$cache/apt"
     install_missing gcc make pkg-config dpkg-dev libaio-dev zlib1g-dev libiscsi-dev
     private_source_lists "$state"
     rm -rf "$build" && mkdir -p "$build"
@@ -73,6 +74,12 @@ build_fio() {
     apt-get "${options[@]}" update >&2 || die "apt-get update of the source lists failed"
     (cd "$build" && apt-get "${options[@]}" source --download-only "fio=$version" >&2 &&
         dpkg-source -x fio_*.dsc fio >&2) || die "fio's source package could not be fetched"
+}
+
+build_fio() {
+    local version=$1 target=$2
+    local build="$cache/build"
+    fetch_fio "$version" "$build"
     say "building fio with the libiscsi engine"
     (cd "$build/fio" && ./configure --enable-libiscsi --disable-native >configure.log 2>&1 && grep -q '^iscsi engine  *yes' configure.log &&
         make -j"$(nproc)" fio >make.log 2>&1) || die "fio did not build: see $build/fio/configure.log and make.log"
@@ -81,6 +88,19 @@ build_fio() {
     mv "$target.new" "$target"
     rm -rf "$build"
 }
+
+# `peers.sh fio-headers` only brings fio's source, configured: what an engine of our own is compiled against.
+if [ "${1:-}" = fio-headers ]; then
+    version=$(apt-cache policy fio | awk '/Candidate:/ { print $2 }')
+    headers="$cache/fio-headers-${version//[^A-Za-z0-9._-]/_}"
+    if [ ! -e "$headers/config-host.h" ]; then
+        fetch_fio "$version" "$headers.new"
+        (cd "$headers.new/fio" && ./configure --disable-native >configure.log 2>&1) || die "fio's source could not be configured"
+        rm -rf "$headers" && mv "$headers.new/fio" "$headers" && rm -rf "$headers.new"
+    fi
+    printf 'FIO_HEADERS=%s\n' "$headers"
+    exit 0
+fi
 
 command -v apt-get >/dev/null || die "needs a Debian or Ubuntu machine (apt-get); elsewhere put tgtd, istgt, iscsi-perf and a fio with libiscsi on PATH and set VEGA_FIO"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a fresh Debian or Ubuntu misses: scripts/install.sh run|test|perf|fuzz
+# Installs what a fresh Debian or Ubuntu misses: scripts/install.sh run|test|vm|perf|fuzz
 #
 # Looks first and touches nothing that is there. Packages come from the machine's own apt sources. Without root (and without sudo
 # that needs no password) it changes nothing and prints the command to run.
@@ -13,8 +13,8 @@ die() { say "$*"; exit 1; }
 
 purpose=${1:-}
 case "$purpose" in
-run | test | perf | fuzz) ;;
-*) die "usage: scripts/install.sh run|test|perf|fuzz" ;;
+run | test | vm | perf | fuzz) ;;
+*) die "usage: scripts/install.sh run|test|vm|perf|fuzz" ;;
 esac
 
 # --- packages ---------------------------------------------------------------------------------------------------------------------
@@ -120,6 +120,73 @@ ensure_qemu_iscsi() {
     iscsi_driver_answers "$cache/qemu" || die "QEMU's iSCSI driver does not start; see: $cache/qemu/usr/bin/qemu-img info $probe"
 }
 
+# --- a guest with Linux's own initiators ------------------------------------------------------------------------------------------
+
+# Name and version of everything that these packages need, as if nothing were installed: what is unpacked then runs by itself.
+package_closure() {
+    apt-get -s -o Dir::State::status=/dev/null -o Debug::NoLocking=1 install --no-install-recommends "$@" 2>/dev/null |
+        sed -n 's/^Inst \([^ ]*\) (\([^ ]*\) .*/\1=\2/p'
+}
+
+# Unpacks packages (name=version) into a folder of the cache, unless exactly these are there; the list of them is written last.
+unpack_packages() { # folder packages...
+    local folder="$cache/vm/$1" directory package
+    shift
+    [ "$(cat "$folder/versions" 2>/dev/null)" = "$(printf '%s\n' "$@")" ] && return 0
+    say "unpacking $# packages into $folder"
+    mkdir -p "$cache/vm"
+    directory=$(mktemp -d "$folder.XXXXXX")
+    (
+        set -e
+        mkdir "$directory/packages"
+        cd "$directory/packages"
+        apt-get -qq -o APT::Sandbox::User=root download "$@" >&2
+        for package in *.deb; do dpkg -x "$package" ..; done
+        cd ..
+        # Most of it, and nothing that a guest without a screen asks for.
+        rm -rf packages usr/share/{doc,locale,man,perl} usr/lib/{python3*,debug} usr/lib/x86_64-linux-gnu/perl*
+        rm -rf lib/modules/*/kernel/{sound,drivers/{gpu,media,usb,staging,infiniband,net/{wireless,ethernet}}}
+        printf '%s\n' "${@}" >versions
+    ) || { rm -rf "$directory"; return 1; }
+    rm -rf "$folder"
+    mv "$directory" "$folder"
+}
+
+# Each kernel series of the machine's package sources, newest version of each: "6.1 linux-image-6.1.0-NN-amd64=VERSION".
+kernel_packages() {
+    local version
+    for version in $(apt-cache madison linux-image-amd64 | awk -F'|' '{ gsub(/ /, "", $2); print $2 }' |
+        sort -rV | awk -F. '!seen[$1 "." $2]++'); do
+        apt-cache show "linux-image-amd64=$version" |
+            sed -n 's/^Depends: \(linux-image-\([0-9]*\.[0-9]*\)[^ ]*\) (= \([^)]*\))$/\2 \1=\3/p' | head -n 1
+    done
+}
+
+prepare_vm() {
+    local series package packages
+    [ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || die "the guest is for Debian on amd64"
+    # Asking apt takes longer than booting the guest; its answers change when its lists do.
+    [ "$cache/vm/checked" -nt /var/lib/apt/lists ] && [ "$cache/vm/checked" -nt "$root/scripts/install.sh" ] && return 0
+    if [ -z "$(kernel_packages)" ] && can_be_root; then
+        as_root apt-get -qq update >&2
+    fi
+    [ -n "$(kernel_packages)" ] || die "apt knows no linux-image-amd64; the guest needs Debian's kernel"
+    if ! command -v qemu-system-x86_64 >/dev/null; then
+        packages=$(package_closure qemu-system-x86)
+        [ -n "$packages" ] || die "apt knows no qemu-system-x86"
+        # shellcheck disable=SC2086 # a list of words
+        unpack_packages qemu $packages || return 1
+    fi
+    packages=$(package_closure busybox-static kmod util-linux open-iscsi nvme-cli sg3-utils e2fsprogs xfsprogs)
+    [ -n "$packages" ] || die "apt knows not all of open-iscsi, nvme-cli, sg3-utils and what they need"
+    # shellcheck disable=SC2086 # a list of words
+    unpack_packages tools $packages || return 1
+    while read -r series package; do
+        unpack_packages "kernel-$series" "$package" || return 1
+    done < <(kernel_packages)
+    touch "$cache/vm/checked"
+}
+
 # --- purposes ---------------------------------------------------------------------------------------------------------------------
 
 case "$purpose" in
@@ -135,6 +202,15 @@ test)
     # Building it takes longer than what it checks; scripts/deny.sh checks the core of it without.
     if [ "${VEGA_NIGHTLY:-0}" = 1 ]; then
         ensure_cargo_tool cargo-deny cargo-deny || say "cargo-deny could not be built; scripts/deny.sh does its part instead"
+    fi
+    ;;
+vm)
+    apt_install build-essential pkg-config ca-certificates xz-utils zstd
+    ensure_rust
+    # prepare_vm may end this script; the lists of a machine that was not updated for long name versions that no archive has any more.
+    if ! (prepare_vm) && ! { can_be_root && as_root apt-get -qq update >&2 && (prepare_vm); }; then
+        [ -f "$cache/vm/checked" ] || die "could not prepare the guest; without root, run this as root, then try again:  apt-get update"
+        say "going on with the guest that was prepared earlier"
     fi
     ;;
 perf)

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# `make run`: build, start a node on ./vega-data, create a volume and a target, prove them with a real initiator, and serve until Ctrl-C.
+# `make run`: build, start a node on ./vega-data, create a volume, serve it over iSCSI and NVMe/TCP, prove it with a real initiator, and go
+# on until Ctrl-C.
 #
 # Everything goes through the command line that a person would use. A second run finds the data of the first and checks a mark in it.
 set -euo pipefail
@@ -11,8 +12,10 @@ export PATH="$HOME/.cargo/bin:$PATH"
 cache=${VEGA_CACHE:-$root/.cache}
 data=${VEGA_DATA:-$root/vega-data}
 portal=${VEGA_PORTAL:-127.0.0.1:3260}
+listener=${VEGA_LISTENER:-127.0.0.1:4420}
 volume=${VEGA_VOLUME:-demo}
 target=${VEGA_TARGET:-iqn.2026-11.io.vega:demo}
+subsystem=${VEGA_SUBSYSTEM:-nqn.2026-11.io.vega:demo}
 size=${VEGA_SIZE:-1GiB}
 api_listen=${VEGA_API_LISTEN:-127.0.0.1:9503}
 host=${portal%:*}
@@ -34,13 +37,16 @@ vega=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory"
 if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
     die "something already listens on $portal. Stop it, or choose another address: VEGA_PORTAL=127.0.0.1:3261 make run"
 fi
+if (exec 3<>"/dev/tcp/${listener%:*}/${listener##*:}") 2>/dev/null; then
+    die "something already listens on $listener. Stop it, or choose another address: VEGA_LISTENER=127.0.0.1:4421 make run"
+fi
 mkdir -p "$data"
 export VEGA_API="unix:$data/vega.sock"
 log="$data/node.log"
 
-step "starting vega node: iSCSI on $portal, data in $data, log in $log"
+step "starting vega node: iSCSI on $portal, NVMe/TCP on $listener, data in $data, log in $log"
 # A session of its own: Ctrl-C reaches this script, which then asks the node once, instead of both.
-setsid "$vega" node --data-dir "$data" --listen "$portal" --api-listen "$api_listen" >"$log" 2>&1 &
+setsid "$vega" node --data-dir "$data" --listen "$portal" --nvmf-listen "$listener" --api-listen "$api_listen" >"$log" 2>&1 &
 node=$!
 
 stop_node() {
@@ -72,6 +78,8 @@ if ! "$vega" volume show "$volume" >/dev/null 2>&1; then
 fi
 "$vega" target show "$target" >/dev/null 2>&1 || "$vega" target create "$target"
 "$vega" target show "$target" --output json | tr -d ' \n' | grep -q "\"$volume\"" || "$vega" target lun add "$target" 0 "$volume"
+
+"$vega" subsystem show "$subsystem" >/dev/null 2>&1 || "$vega" subsystem create "$subsystem" --namespace "1=$volume"
 
 # --- the proof --------------------------------------------------------------------------------------------------------------------
 
@@ -126,6 +134,7 @@ cat <<TEXT
 
   Linux:   iscsiadm -m discovery -t sendtargets -p $portal
            iscsiadm -m node -T $target -p $portal --login
+           nvme connect -t tcp -a ${listener%:*} -s ${listener##*:} -n $subsystem      (the same volume, over NVMe/TCP)
   QEMU:    qemu-img info $url
            qemu-img convert -n -O raw disk.img $url
   fio:     fio --name=demo --ioengine=libiscsi --filename=$(printf '%s' "$url" | sed 's/:/\\\\:/g') --rw=randread --bs=4k --iodepth=32 \\

@@ -48,10 +48,24 @@ do_interop() {
     # A process group of its own: whatever happens inside, nothing is left behind.
     timeout --kill-after=10 2400 "$target/release/interop" --vega "$target/release/vega" "${options[@]}" "${suites[@]}"
 }
+# Linux's own initiators, in a guest whose programs must bring everything along.
+do_vm() {
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile guest --package vega --package vm_load \
+        --target x86_64-unknown-linux-gnu --target-dir "$target/vm" || return 1
+    cargo build --release --package vm || return 1
+    local programs="$target/vm/x86_64-unknown-linux-gnu/guest"
+    timeout --kill-after=10 1500 "$target/release/vm" --vega "$programs/vega" --load "$programs/vm_load" \
+        --logs "$logs/vm" run
+}
 do_fuzz() { scripts/install.sh fuzz && scripts/fuzz.sh "${VEGA_FUZZ_SECONDS:-60}"; }
 
 if [ ${#steps[@]} = 0 ]; then
     steps=(format tidy clippy unit loom deny fuzz_build build interop)
+    if [ -f "${VEGA_CACHE:-.cache}/vm/checked" ]; then
+        steps+=(vm)
+    else
+        printf 'test: no guest is prepared, so Linux'"'"'s own initiators are left out; scripts/install.sh vm prepares one\n'
+    fi
     [ -n "$quick" ] && steps=(format tidy unit build interop)
     [ "${VEGA_NIGHTLY:-0}" = 1 ] && steps+=(fuzz)
 fi

@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use control::bridge::{ObjectKind, PlaneError};
 use control::model::{Backing, VolumeSpec};
-use iscsi_target::setup::VolumeSetup;
 use volume::block_device;
 use volume::file::FileChannel;
 use volume::file_open::{self, FileOptions, OpenedFile};
@@ -12,6 +11,7 @@ use volume::geometry::Geometry;
 use volume::memory::MemoryDevice;
 use volume::metadata::{self, MemoryStore, OpenedMetadata, SlotStore};
 use volume::open_error::OpenError;
+use volume::shared::VolumeSetup;
 
 /// A volume ready for its core, with what an operator should know of it.
 pub(crate) struct Prepared {

@@ -62,6 +62,12 @@ impl Placement {
         self.targets.insert(name.to_owned(), (core, volumes));
     }
 
+    /// A target that maps the volume.
+    pub fn user(&self, volume: &str) -> Option<&str> {
+        let user = self.targets.iter().find(|(_, (_, mapped))| mapped.contains(volume));
+        user.map(|(name, _)| name.as_str())
+    }
+
     /// Forgets a target.
     pub fn remove_target(&mut self, name: &str) {
         self.targets.remove(name);

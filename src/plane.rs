@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use control::bridge::{
     DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeStats,
@@ -18,14 +18,16 @@ use iscsi_target::TargetError;
 use iscsi_target::message::{Answer, CoreMessage, Directory, SessionReport};
 use reactor::stats::StatsSet;
 use volume::bdev::BdevInfo;
+use volume::shared::{VolumeError, VolumeMessage};
 
 use crate::placement::Placement;
+use crate::subsystems::NvmfListener;
 use crate::wiring::{CoreHandle, SharedCores};
 
 /// A core that has not answered by then is stuck; control has given up before.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A question must not wait behind a stuck core.
-const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+pub(crate) const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
 /// Requests that may wait for a thread; control's own bound is lower.
 const QUEUE_REQUESTS: usize = 256;
 
@@ -34,6 +36,15 @@ const QUEUE_REQUESTS: usize = 256;
 pub(crate) struct PortalGroup {
     pub tag: u16,
     pub advertised: Vec<SocketAddr>,
+}
+
+/// Where the node is reached, as discovery tells it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Addresses {
+    /// iSCSI.
+    pub groups: Vec<PortalGroup>,
+    /// NVMe/TCP.
+    pub listeners: Vec<NvmfListener>,
 }
 
 /// An open volume, as the plane remembers it.
@@ -51,6 +62,7 @@ pub(crate) struct State {
     pub volumes: BTreeMap<String, OpenVolume>,
     pub placement: Placement,
     pub directory: Directory,
+    pub subsystems: nvmf_target::message::Directory,
     pub drained: bool,
 }
 
@@ -68,17 +80,17 @@ pub(crate) struct NodePlane {
 pub(crate) struct Worker {
     pub cores: SharedCores,
     pub state: Arc<Mutex<State>>,
-    pub groups: Vec<PortalGroup>,
+    pub addresses: Addresses,
 }
 
 impl NodePlane {
     /// Starts the two threads over running cores.
-    pub fn start(cores: Vec<CoreHandle>, groups: Vec<PortalGroup>) -> Self {
+    pub fn start(cores: Vec<CoreHandle>, addresses: Addresses) -> Self {
         let cores = Arc::new(Mutex::new(cores));
         let state = Arc::new(Mutex::new(State::default()));
         let mut threads = Vec::new();
         let mut spawn = |name: &str| {
-            let worker = Worker { cores: cores.clone(), state: state.clone(), groups: groups.clone() };
+            let worker = Worker { cores: cores.clone(), state: state.clone(), addresses: addresses.clone() };
             let (sender, receiver) = mpsc::sync_channel::<Work>(QUEUE_REQUESTS);
             let run = move || {
                 while let Ok((request, responder)) = receiver.recv() {
@@ -110,7 +122,7 @@ impl NodePlane {
 impl DataPlane for NodePlane {
     fn submit(&self, request: Request, responder: Responder) {
         let queue = match request {
-            Request::Sessions | Request::Stats => &self.questions,
+            Request::Sessions | Request::Controllers | Request::Stats => &self.questions,
             _ => &self.changes,
         };
         if let Err(
@@ -124,7 +136,9 @@ impl DataPlane for NodePlane {
 
 impl Worker {
     fn serve(&self, request: Request) -> Result<Reply, PlaneError> {
-        if self.state().drained && !matches!(request, Request::Sessions | Request::Stats) {
+        if self.state().drained
+            && !matches!(request, Request::Sessions | Request::Controllers | Request::Stats)
+        {
             return Err(PlaneError::ShuttingDown);
         }
         match request {
@@ -137,8 +151,16 @@ impl Worker {
             }
             Request::SetTarget { target } => self.set_target(*target).map(|()| Reply::Done),
             Request::RemoveTarget { name } => self.remove_target(name.as_str()).map(|()| Reply::Done),
+            Request::Accept => self.accept().map(|()| Reply::Done),
             Request::Sessions => self.sessions().map(Reply::Sessions),
             Request::DropSession { id } => self.drop_session(id).map(|()| Reply::Done),
+            Request::SetSubsystem { subsystem } => self.set_subsystem(*subsystem).map(|()| Reply::Done),
+            Request::RemoveSubsystem { nqn } => self.remove_subsystem(nqn.as_str()).map(|()| Reply::Done),
+            Request::SetAnaState { listener, subsystem, state } => {
+                self.set_ana_state(listener, subsystem.as_ref(), state).map(|()| Reply::Done)
+            }
+            Request::Controllers => self.controllers().map(Reply::Controllers),
+            Request::DropController { id } => self.drop_controller(&id).map(|()| Reply::Done),
             Request::Stats => self.stats().map(Reply::Stats),
             Request::Drain { grace } => self.drain(grace).map(|()| Reply::Done),
         }
@@ -152,21 +174,24 @@ impl Worker {
         self.cores.lock().expect("no thread panics with the cores").len()
     }
 
-    /// Sends a message that carries an answer and waits for it.
+    /// Sends a message that carries an answer to a core and waits for it.
     pub fn ask<T: Send + 'static>(
         &self,
         core: usize,
         timeout: Duration,
         message: impl FnOnce(Answer<T>) -> CoreMessage,
     ) -> Result<T, PlaneError> {
-        let (sender, receiver) = mpsc::sync_channel(1);
-        // The receiver is gone when we stopped waiting: then nobody wants the answer.
-        let answer: Answer<T> = Box::new(move |value| drop(sender.try_send(value)));
-        self.tell(core, message(answer))?;
-        let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-        receiver
-            .recv_timeout(timeout)
-            .map_err(|_| PlaneError::DeadlineExceeded { request: "core-message", after_ms })
+        wait_for(timeout, |answer| self.tell(core, message(answer)))
+    }
+
+    /// Asks the volumes of a core.
+    pub fn ask_volumes<T: Send + 'static>(
+        &self,
+        core: usize,
+        message: impl FnOnce(Answer<Result<T, VolumeError>>) -> VolumeMessage,
+    ) -> Result<T, PlaneError> {
+        let answered = wait_for(ANSWER_TIMEOUT, |answer| self.tell_volumes(core, message(answer)))?;
+        answered.map_err(|error| self.refused_volume(error))
     }
 
     /// As [`Worker::ask`], for answers that may be a refusal by the target.
@@ -180,9 +205,19 @@ impl Worker {
 
     /// Sends a message to a core.
     pub fn tell(&self, core: usize, message: CoreMessage) -> Result<(), PlaneError> {
+        self.with_core(core, |handle| handle.sender.send(message).is_ok())
+    }
+
+    /// Sends a message to the volumes of a core.
+    pub fn tell_volumes(&self, core: usize, message: VolumeMessage) -> Result<(), PlaneError> {
+        self.with_core(core, |handle| handle.volumes.send(message).is_ok())
+    }
+
+    /// Sends something to a core; false is a full mailbox.
+    pub fn with_core(&self, core: usize, send: impl FnOnce(&CoreHandle) -> bool) -> Result<(), PlaneError> {
         let cores = self.cores.lock().expect("no thread panics with the cores");
         let handle = cores.get(core).ok_or(PlaneError::ShuttingDown)?;
-        handle.sender.send(message).map_err(|_| PlaneError::Overloaded { in_flight: QUEUE_REQUESTS })
+        if send(handle) { Ok(()) } else { Err(PlaneError::Overloaded { in_flight: QUEUE_REQUESTS }) }
     }
 
     /// Gives every core the present map of targets.
@@ -192,6 +227,13 @@ impl Worker {
             self.tell(core, CoreMessage::SetDirectory(directory.clone()))?;
         }
         Ok(())
+    }
+
+    fn accept(&self) -> Result<(), PlaneError> {
+        (0..self.core_count()).try_for_each(|core| {
+            self.tell(core, CoreMessage::Accept)?;
+            self.accept_nvmf(core)
+        })
     }
 
     fn sessions(&self) -> Result<Vec<SessionInfo>, PlaneError> {
@@ -233,41 +275,101 @@ impl Worker {
         };
         for volume in &mut volumes {
             let name = volume.name.to_string();
-            let asked = self.ask(volume.core as usize, QUESTION_TIMEOUT, |answer| {
-                CoreMessage::AllocatedBytes { name, answer }
-            });
+            let core = volume.core as usize;
+            let asked: Result<Result<Option<u64>, VolumeError>, PlaneError> =
+                wait_for(QUESTION_TIMEOUT, |answer| {
+                    self.tell_volumes(core, VolumeMessage::AllocatedBytes { name, answer })
+                });
             // A volume that went away meanwhile simply has no number.
             volume.allocated_bytes = asked?.ok().flatten();
         }
+        let subsystems = self.subsystem_stats()?;
         let cores = self.cores.lock().expect("no thread panics with the cores");
         let cores = cores.iter().zip(sessions).enumerate();
         let cores = cores.map(|(index, (core, sessions))| core.report(index, sessions)).collect();
-        Ok(StatsReport { volumes, cores })
+        Ok(StatsReport { volumes, subsystems, cores })
     }
 
+    /// The front ends end first, then the volumes below them are flushed and closed.
     fn drain(&self, grace: Duration) -> Result<(), PlaneError> {
         self.state().drained = true;
-        // The cores drain side by side; each has the whole grace.
+        let end = Instant::now() + grace;
+        let left = || end.saturating_duration_since(Instant::now());
+        self.on_all_cores(left(), |core, answer| self.tell(core, CoreMessage::Drain(answer)))?;
+        self.on_all_cores(left(), |core, answer| self.drain_nvmf(core, answer))?;
+        self.on_all_cores(left(), |core, answer| self.tell_volumes(core, VolumeMessage::Drain(answer)))
+    }
+
+    /// Sends something to every core and waits until all of them have answered, side by side.
+    fn on_all_cores(
+        &self,
+        grace: Duration,
+        tell: impl Fn(usize, Answer<()>) -> Result<(), PlaneError>,
+    ) -> Result<(), PlaneError> {
+        let end = Instant::now() + grace;
         let (sender, receiver) = mpsc::channel();
         let cores = self.core_count();
         for core in 0..cores {
             let sender = sender.clone();
-            self.tell(
-                core,
-                CoreMessage::Drain(Box::new(move |()| {
-                    // Nobody waits any more when the grace has passed.
-                    let _ = sender.send(());
-                })),
-            )?;
+            let answer = Box::new(move |()| {
+                // Nobody waits any more when the grace has passed.
+                let _ = sender.send(());
+            });
+            tell(core, answer)?;
         }
         let after_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         for _ in 0..cores {
             receiver
-                .recv_timeout(grace)
+                .recv_timeout(end.saturating_duration_since(Instant::now()))
                 .map_err(|_| PlaneError::DeadlineExceeded { request: "drain", after_ms })?;
         }
         Ok(())
     }
+
+    /// A refusal of the volumes in control's words.
+    fn refused_volume(&self, error: VolumeError) -> PlaneError {
+        let reason = error.to_string();
+        match error {
+            VolumeError::NoSuchVolume { name } => PlaneError::NotFound { kind: ObjectKind::Volume, name },
+            VolumeError::VolumeExists { name } => {
+                PlaneError::AlreadyExists { kind: ObjectKind::Volume, name, found: reason }
+            }
+            VolumeError::InUse { name } => {
+                let user = self.state().placement.user(&name).map(|user| format!("target {user}"));
+                let by = user.unwrap_or_else(|| "a front end that is still ending".into());
+                PlaneError::InUse { kind: ObjectKind::Volume, name, by }
+            }
+            VolumeError::Closing { name } => closing(name),
+            VolumeError::Draining => PlaneError::ShuttingDown,
+            VolumeError::Shrinks { .. } => PlaneError::Unsupported { field: "size_bytes", reason },
+            VolumeError::Full { .. } | VolumeError::NoMemory { .. } => no_space(reason),
+            VolumeError::Adopt { .. } | VolumeError::Reservations { .. } => {
+                PlaneError::Unsupported { field: "volume", reason }
+            }
+        }
+    }
+}
+
+/// Sends what carries an answer and waits for it.
+pub(crate) fn wait_for<T: Send + 'static>(
+    timeout: Duration,
+    tell: impl FnOnce(Answer<T>) -> Result<(), PlaneError>,
+) -> Result<T, PlaneError> {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    // The receiver is gone when we stopped waiting: then nobody wants the answer.
+    tell(Box::new(move |value| drop(sender.try_send(value))))?;
+    let after_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+    receiver
+        .recv_timeout(timeout)
+        .map_err(|_| PlaneError::DeadlineExceeded { request: "core-message", after_ms })
+}
+
+fn closing(name: String) -> PlaneError {
+    PlaneError::InUse { kind: ObjectKind::Volume, name, by: "its last I/O; it is still being closed".into() }
+}
+
+fn no_space(detail: String) -> PlaneError {
+    PlaneError::NoSpace { what: "it on the core".into(), detail }
 }
 
 /// The size of a device in bytes.
@@ -295,24 +397,8 @@ fn refused(error: TargetError) -> PlaneError {
     match error {
         TargetError::NoSuchVolume { name } => PlaneError::NotFound { kind: ObjectKind::Volume, name },
         TargetError::NoSuchTarget { name } => PlaneError::NotFound { kind: ObjectKind::Target, name },
-        TargetError::VolumeExists { name } => {
-            PlaneError::AlreadyExists { kind: ObjectKind::Volume, name, found: reason }
-        }
-        TargetError::VolumeMapped { name, target } => {
-            PlaneError::InUse { kind: ObjectKind::Volume, name, by: format!("target {target}") }
-        }
-        TargetError::Closing { name } => PlaneError::InUse {
-            kind: ObjectKind::Volume,
-            name,
-            by: "its last I/O; it is still being closed".into(),
-        },
+        TargetError::Closing { name } => closing(name),
         TargetError::Draining => PlaneError::ShuttingDown,
-        TargetError::Shrinks { .. } => PlaneError::Unsupported { field: "size_bytes", reason },
-        TargetError::Full { .. } | TargetError::NoMemory { .. } => {
-            PlaneError::NoSpace { what: "it on the core".into(), detail: reason }
-        }
-        TargetError::Adopt { .. } | TargetError::Reservations { .. } => {
-            PlaneError::Unsupported { field: "volume", reason }
-        }
+        TargetError::Full { .. } => no_space(reason),
     }
 }

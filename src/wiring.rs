@@ -7,19 +7,23 @@ use std::time::Duration;
 
 use control::bridge::CoreReport;
 use control::cli::NodeStart;
-use control::config::{Config, Cores, IdlePolicy as ConfiguredIdle, PortalConfig};
+use control::config::{Config, Cores, IdlePolicy as ConfiguredIdle, ListenerConfig, PortalConfig};
+use control::model::Listener;
 use control::run::{NodeControl, run_node};
 use iscsi_proto::params::Offers;
 use iscsi_target::message::CoreMessage;
 use iscsi_target::setup::Settings;
 use iscsi_target::{Portal, TargetCore};
+use nvmf_target::NvmfCore;
 use reactor::core::{Core, CoreConfig, CoreError, CoreId, CoreThread, available_cores, spawn_core};
 use reactor::idle::IdlePolicy;
 use reactor::mesh::{ControlSender, Endpoint, Mesh};
 use reactor::poller::Poller;
 use reactor::wake::Waker;
+use volume::shared::{Registry, VolumeCore, VolumeMessage};
 
-use crate::plane::{NodePlane, PortalGroup};
+use crate::plane::{Addresses, NodePlane, PortalGroup};
+use crate::subsystems::NvmfListener;
 
 /// Messages that may wait between two cores, or between control and a core.
 const MAILBOX_MESSAGES: usize = 1024;
@@ -35,12 +39,10 @@ enum StartError {
     Core { index: usize, source: CoreError },
     #[error("cannot make an eventfd: {0}; raise the limit on open files (ulimit -n)")]
     Waker(std::io::Error),
-    #[error(
-        "cannot listen on {address}: {source}; is another target running there? Change iscsi.portal or stop it"
-    )]
-    Listen { address: SocketAddr, source: std::io::Error },
-    #[error("iscsi.portal advertises {address:?}, which is no address:port ({source})")]
-    Advertise { address: String, source: std::io::Error },
+    #[error("cannot listen on {address}: {source}; is another target running there? Change {key} or stop it")]
+    Listen { key: &'static str, address: SocketAddr, source: std::io::Error },
+    #[error("{key} advertises {address:?}, which is no address:port ({source})")]
+    Advertise { key: &'static str, address: String, source: std::io::Error },
     #[error("the core ended before it had bound its portals")]
     Lost,
 }
@@ -48,6 +50,8 @@ enum StartError {
 /// A core as the plane reaches it.
 pub(crate) struct CoreHandle {
     pub sender: ControlSender<CoreMessage>,
+    pub nvmf: ControlSender<nvmf_target::message::CoreMessage>,
+    pub volumes: ControlSender<VolumeMessage>,
     pub thread: CoreThread,
     pub processor: Option<u32>,
 }
@@ -62,9 +66,15 @@ impl CoreHandle {
 /// Starts a node and runs it until it is told to stop.
 pub fn start_node(start: NodeStart) -> ExitCode {
     let NodeStart { config, log, config_file } = start;
-    let started = start_cores(&config);
-    let (cores, bound, groups) = match started {
+    let (cores, bound) = match start_cores(&config) {
         Ok(started) => started,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let addresses = match addresses(&config, &bound) {
+        Ok(addresses) => addresses,
         Err(error) => {
             tracing::error!("{error}");
             return ExitCode::FAILURE;
@@ -73,27 +83,43 @@ pub fn start_node(start: NodeStart) -> ExitCode {
     for (index, core) in cores.iter().enumerate() {
         announce_memory(index, core);
     }
-    let portals = bound.iter().map(|(address, tag)| format!("{address},{tag}")).collect();
-    let data_plane = Arc::new(NodePlane::start(cores, groups));
-    let code = run_node(NodeControl { config, data_plane: data_plane.clone(), portals, log, config_file });
+    let portals = bound.portals.iter().map(|(address, tag)| format!("{address},{tag}")).collect();
+    let data_plane = Arc::new(NodePlane::start(cores, addresses));
+    let listeners = bound.listeners;
+    let code = run_node(NodeControl {
+        config,
+        data_plane: data_plane.clone(),
+        portals,
+        listeners,
+        log,
+        config_file,
+    });
     data_plane.stop();
     code
 }
 
-type Started = (Vec<CoreHandle>, Vec<(SocketAddr, u16)>, Vec<PortalGroup>);
+/// What the cores listen on.
+#[derive(Default)]
+struct Bound {
+    /// iSCSI: address and portal group.
+    portals: Vec<(SocketAddr, u16)>,
+    /// NVMe/TCP, as hosts are told.
+    listeners: Vec<Listener>,
+}
 
-fn start_cores(config: &Config) -> Result<Started, StartError> {
-    let groups = portal_groups(config)?;
+fn start_cores(config: &Config) -> Result<(Vec<CoreHandle>, Bound), StartError> {
     let processors = choose_processors(&config.reactor.cores)?;
     let wakers: Vec<Waker> =
         processors.iter().map(|_| Waker::new()).collect::<Result<_, _>>().map_err(StartError::Waker)?;
-    let endpoints = Mesh::<CoreMessage>::with_wakers(&wakers, MAILBOX_MESSAGES);
+    let volumes = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
+    let iscsi = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
+    let nvmf = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
+    let endpoints = volumes.into_iter().zip(iscsi).zip(nvmf);
     let mut cores = Vec::with_capacity(processors.len());
-    let mut bound = Vec::new();
-    for (index, ((processor, waker), endpoint)) in processors.iter().zip(wakers).zip(endpoints).enumerate() {
-        // The first core accepts; each connection moves to the core of its target.
-        let portals = if index == 0 { config.iscsi.portals.clone() } else { Vec::new() };
-        let sender = endpoint.control_sender();
+    let mut bound = Bound::default();
+    for (index, ((processor, waker), endpoints)) in processors.iter().zip(wakers).zip(endpoints).enumerate() {
+        let ((volumes, iscsi), nvmf) = endpoints;
+        let handles = (iscsi.control_sender(), nvmf.control_sender(), volumes.control_sender());
         let core_config = CoreConfig {
             core: *processor,
             idle: idle_policy(config),
@@ -102,41 +128,80 @@ fn start_cores(config: &Config) -> Result<Started, StartError> {
             stall_us: config.reactor.stall_us,
             waker: Some(waker),
         };
-        let settings = settings(config, processors.len());
+        // The first core accepts; each connection moves to the core of its target or subsystem.
+        let accepts = index == 0;
+        let setup = CoreSetup {
+            settings: settings(config, processors.len()),
+            nvmf_settings: nvmf_settings(config),
+            volumes,
+            iscsi,
+            nvmf,
+            portals: if accepts { config.iscsi.portals.clone() } else { Vec::new() },
+            listeners: if accepts { config.nvmf.listeners.clone() } else { Vec::new() },
+        };
         let (told, listening) = mpsc::channel();
-        let setup = move |core: &Core| set_up(core, settings, endpoint, &portals, &told);
-        let thread = spawn_core(core_config, setup).map_err(|source| StartError::Core { index, source })?;
-        bound.extend(listening.recv().map_err(|_| StartError::Lost)??);
+        let thread = spawn_core(core_config, move |core: &Core| {
+            let set_up = setup.pollers(core);
+            let (pollers, result) = match set_up {
+                Ok((pollers, bound)) => (pollers, Ok(bound)),
+                Err(error) => (Vec::new(), Err(error)),
+            };
+            told.send(result).expect("the starter waits for this");
+            pollers
+        });
+        let thread = thread.map_err(|source| StartError::Core { index, source })?;
+        let here = listening.recv().map_err(|_| StartError::Lost)??;
+        bound.portals.extend(here.portals);
+        bound.listeners.extend(here.listeners);
         let processor = processor.map(|CoreId(id)| id as u32);
-        cores.push(CoreHandle { sender, thread, processor });
+        let (sender, nvmf, volumes) = handles;
+        cores.push(CoreHandle { sender, nvmf, volumes, thread, processor });
     }
-    Ok((cores, bound, groups))
+    Ok((cores, bound))
 }
 
-type Listening = Result<Vec<(SocketAddr, u16)>, StartError>;
-
-/// Runs on the core's own thread: binds its portals and makes its poller.
-fn set_up(
-    core: &Core,
+/// What a core's own thread needs to make its pollers.
+struct CoreSetup {
     settings: Settings,
-    endpoint: Endpoint<CoreMessage>,
-    portals: &[PortalConfig],
-    told: &mpsc::Sender<Listening>,
-) -> Vec<Box<dyn Poller>> {
-    let mut listeners = Vec::new();
-    for portal in portals {
-        match core.network.listen(portal.listen) {
-            Ok(listener) => listeners.push(Portal { listener, portal_group_tag: portal.tag }),
-            Err(source) => {
-                let error = StartError::Listen { address: portal.listen, source };
-                told.send(Err(error)).expect("the starter waits for this");
-                return Vec::new();
-            }
+    nvmf_settings: nvmf_target::setup::Settings,
+    volumes: Endpoint<VolumeMessage>,
+    iscsi: Endpoint<CoreMessage>,
+    nvmf: Endpoint<nvmf_target::message::CoreMessage>,
+    portals: Vec<PortalConfig>,
+    listeners: Vec<ListenerConfig>,
+}
+
+impl CoreSetup {
+    /// Runs on the core's own thread: binds what it listens on and makes its pollers.
+    fn pollers(self, core: &Core) -> Result<(Vec<Box<dyn Poller>>, Bound), StartError> {
+        let mut bound = Bound::default();
+        let mut portals = Vec::new();
+        for portal in &self.portals {
+            let listener = listen(core, "iscsi.portal", portal.listen)?;
+            bound.portals.push((listener.local(), portal.tag));
+            portals.push(Portal { listener, portal_group_tag: portal.tag });
         }
+        let mut nvmf_portals = Vec::new();
+        for configured in &self.listeners {
+            let listener = listen(core, "nvmf.listener", configured.listen)?;
+            bound.listeners.push(configured.listener(listener.local()));
+            nvmf_portals.push(nvmf_target::Portal { listener, port_id: configured.tag });
+        }
+        let registry = Registry::new();
+        let iscsi = TargetCore::new(core, self.settings, registry.clone(), self.iscsi, portals);
+        let nvmf = NvmfCore::new(core, self.nvmf_settings, self.nvmf, nvmf_portals, registry.clone());
+        // The volumes come first: what they have to say is then heard in the same turn.
+        let volumes = VolumeCore::new(core, registry, self.volumes);
+        Ok((vec![Box::new(volumes), Box::new(iscsi), Box::new(nvmf)], bound))
     }
-    let bound = listeners.iter().map(|portal| (portal.listener.local(), portal.portal_group_tag)).collect();
-    told.send(Ok(bound)).expect("the starter waits for this");
-    vec![Box::new(TargetCore::new(core, settings, endpoint, listeners))]
+}
+
+fn listen(
+    core: &Core,
+    key: &'static str,
+    address: SocketAddr,
+) -> Result<Box<dyn reactor::net::Listener>, StartError> {
+    core.network.listen(address).map_err(|source| StartError::Listen { key, address, source })
 }
 
 fn settings(config: &Config, cores: usize) -> Settings {
@@ -159,6 +224,20 @@ fn settings(config: &Config, cores: usize) -> Settings {
         login_timeout: seconds(timeouts.login_s),
         ping_interval: seconds(timeouts.nop_interval_s),
         ping_timeout: seconds(timeouts.nop_answer_s),
+        starts_closed: true,
+    }
+}
+
+fn nvmf_settings(config: &Config) -> nvmf_target::setup::Settings {
+    let limits = &config.nvmf.limits;
+    nvmf_target::setup::Settings {
+        io_queues_max: limits.io_queues_per_controller,
+        queue_entries_max: limits.queue_depth,
+        // The configuration was checked: it fits.
+        in_capsule_bytes: usize::try_from(limits.in_capsule_data_bytes.0).unwrap_or(0),
+        connect_timeout: Duration::from_secs(u64::from(config.nvmf.timeouts.connect_s)),
+        starts_closed: true,
+        ..nvmf_target::setup::Settings::default()
     }
 }
 
@@ -192,32 +271,36 @@ fn choose_processors(cores: &Cores) -> Result<Vec<Option<CoreId>>, StartError> {
     }
 }
 
-/// The addresses that discovery tells, by portal group; a portal without an advertised address is told as reached.
-fn portal_groups(config: &Config) -> Result<Vec<PortalGroup>, StartError> {
-    let mut groups: Vec<PortalGroup> = Vec::new();
+/// What discovery tells. A portal without an advertised address is told as reached; so is a listener that is bound to all
+/// addresses.
+fn addresses(config: &Config, bound: &Bound) -> Result<Addresses, StartError> {
+    let mut all = Addresses::default();
     for portal in &config.iscsi.portals {
-        let mut advertised = Vec::new();
-        if let Some(address) = &portal.advertise {
-            let resolved = address.to_socket_addrs();
-            let resolved =
-                resolved.map_err(|source| StartError::Advertise { address: address.clone(), source })?;
-            advertised.extend(resolved);
-        }
-        match groups.iter_mut().find(|group| group.tag == portal.tag) {
+        let advertised = match &portal.advertise {
+            Some(address) => resolve("iscsi.portal", address)?,
+            None => Vec::new(),
+        };
+        match all.groups.iter_mut().find(|group| group.tag == portal.tag) {
             Some(group) => group.advertised.extend(advertised),
-            None => groups.push(PortalGroup { tag: portal.tag, advertised }),
+            None => all.groups.push(PortalGroup { tag: portal.tag, advertised }),
         }
     }
-    Ok(groups)
+    for listener in &bound.listeners {
+        let addresses = resolve("nvmf.listener", &listener.address)?;
+        all.listeners.push(NvmfListener { tag: listener.tag, addresses });
+    }
+    Ok(all)
+}
+
+fn resolve(key: &'static str, address: &str) -> Result<Vec<SocketAddr>, StartError> {
+    let resolved = address.to_socket_addrs();
+    let refused = |source| StartError::Advertise { key, address: address.to_owned(), source };
+    Ok(resolved.map_err(refused)?.collect())
 }
 
 fn announce_memory(index: usize, core: &CoreHandle) {
-    let Some(report) = core.thread.stats().memory() else { return };
-    match (report.cost(), report.remedy()) {
-        (Some(cost), Some(remedy)) => {
-            tracing::info!(core = index, "buffers: {report}; cost: {cost}; to change it: {remedy}");
-        }
-        _ => tracing::info!(core = index, "buffers: {report}"),
+    if let Some(report) = core.thread.stats().memory() {
+        tracing::info!(core = index, "buffers: {report}");
     }
 }
 

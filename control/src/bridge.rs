@@ -6,6 +6,8 @@
 //!
 //! Blocking work on files (create, open, grow, delete) is done by the data plane on a thread of its own.
 
+mod error;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,9 +18,13 @@ use tokio::sync::{Semaphore, oneshot};
 use crate::limits::{
     CHANGE_DEADLINE, FILE_DEADLINE, QUERY_DEADLINE, REQUESTS_IN_FLIGHT_MAX, REQUESTS_WAITING_MAX,
 };
-use crate::model::{IscsiName, ResolvedTarget, SessionId, SessionInfo, VolumeName, VolumeSpec};
+use crate::model::{
+    AnaState, ControllerId, ControllerInfo, IscsiName, Nqn, PortId, ResolvedSubsystem, ResolvedTarget,
+    SessionId, SessionInfo, VolumeName, VolumeSpec,
+};
+pub use error::{ObjectKind, PlaneError};
 
-/// Serves volumes and targets. Implemented by the composition root; by a fake in tests.
+/// Serves volumes, targets and subsystems. Implemented by the composition root; by a fake in tests.
 pub trait DataPlane: Send + Sync + 'static {
     /// Takes a request and returns at once; the answer comes through `responder`, from any thread. A responder
     /// that is dropped unanswered is an answer too ([`PlaneError::Abandoned`]).
@@ -71,6 +77,9 @@ pub enum Request {
         /// Its name.
         name: IscsiName,
     },
+    /// Everything that the catalog names was opened, or could not be: take connections from now on. Before, they wait at
+    /// the door, so that no initiator is told that a target does not exist which merely has not been restored yet.
+    Accept,
     /// List the sessions.
     Sessions,
     /// Close one session. Not there: [`PlaneError::NotFound`].
@@ -78,7 +87,34 @@ pub enum Request {
         /// Which.
         id: SessionId,
     },
-    /// Counters of volumes and cores.
+    /// Create a subsystem or change it: attach, detach, admit. Its controllers go on unless their host is no longer
+    /// allowed; they are told of namespaces that come and go. The volumes of a subsystem live on one core.
+    SetSubsystem {
+        /// What it is from now on. Every volume that it names is open.
+        subsystem: Box<ResolvedSubsystem>,
+    },
+    /// Disconnect the controllers of a subsystem and remove it. Not there: `Done`.
+    RemoveSubsystem {
+        /// Its name.
+        nqn: Nqn,
+    },
+    /// Put subsystems into an ANA state as reached by one listener, and tell their controllers there.
+    SetAnaState {
+        /// Tag of the listener; several may share one. No such listener: [`PlaneError::NotFound`].
+        listener: PortId,
+        /// The subsystem, or all of them. No such subsystem: [`PlaneError::NotFound`].
+        subsystem: Option<Nqn>,
+        /// The state from now on.
+        state: AnaState,
+    },
+    /// List the controllers, of discovery and of I/O.
+    Controllers,
+    /// Disconnect one controller: all of its queues. Not there: [`PlaneError::NotFound`].
+    DropController {
+        /// Which.
+        id: ControllerId,
+    },
+    /// Counters of volumes, subsystems and cores.
     Stats,
     /// Accept no more, finish what is in flight within `grace`, flush and close everything, and keep no door
     /// open afterwards: every later request is answered with [`PlaneError::ShuttingDown`].
@@ -99,8 +135,14 @@ impl Request {
             Self::GrowVolume { .. } => "grow-volume",
             Self::SetTarget { .. } => "set-target",
             Self::RemoveTarget { .. } => "remove-target",
+            Self::Accept => "accept",
             Self::Sessions => "sessions",
             Self::DropSession { .. } => "drop-session",
+            Self::SetSubsystem { .. } => "set-subsystem",
+            Self::RemoveSubsystem { .. } => "remove-subsystem",
+            Self::SetAnaState { .. } => "set-ana-state",
+            Self::Controllers => "controllers",
+            Self::DropController { .. } => "drop-controller",
             Self::Stats => "stats",
             Self::Drain { .. } => "drain",
         }
@@ -108,8 +150,15 @@ impl Request {
 
     fn deadline(&self) -> Duration {
         match self {
-            Self::Sessions | Self::Stats => QUERY_DEADLINE,
-            Self::SetTarget { .. } | Self::RemoveTarget { .. } | Self::DropSession { .. } => CHANGE_DEADLINE,
+            Self::Sessions | Self::Controllers | Self::Stats => QUERY_DEADLINE,
+            Self::SetTarget { .. }
+            | Self::RemoveTarget { .. }
+            | Self::Accept
+            | Self::DropSession { .. }
+            | Self::SetSubsystem { .. }
+            | Self::RemoveSubsystem { .. }
+            | Self::SetAnaState { .. }
+            | Self::DropController { .. } => CHANGE_DEADLINE,
             Self::OpenVolume { .. }
             | Self::CreateVolume { .. }
             | Self::CloseVolume { .. }
@@ -157,8 +206,21 @@ pub struct CoreReport {
     pub cpu: Option<u32>,
     /// Its counters, its memory and its buffers, read without locks.
     pub stats: Arc<CoreStats>,
-    /// Sessions that it serves.
+    /// iSCSI sessions that it serves.
     pub sessions: u64,
+}
+
+/// Who is connected to one subsystem by one core.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubsystemStats {
+    /// Its name; the well-known one for discovery.
+    pub nqn: Nqn,
+    /// Index of the core.
+    pub core: u32,
+    /// Controllers.
+    pub controllers: u64,
+    /// Their queue pairs, each of which is a TCP connection.
+    pub connections: u64,
 }
 
 /// The answer to [`Request::Stats`].
@@ -166,129 +228,24 @@ pub struct CoreReport {
 pub struct StatsReport {
     /// Every open volume.
     pub volumes: Vec<VolumeStats>,
+    /// Every subsystem on the core that serves it, and discovery on every core that has a controller of it.
+    pub subsystems: Vec<SubsystemStats>,
     /// Every core.
     pub cores: Vec<CoreReport>,
 }
 
 /// A good answer; which one belongs to which request is said there.
 pub enum Reply {
-    /// It is done and there is nothing to tell: close, delete, targets, drop, drain.
+    /// It is done and there is nothing to tell: close, delete, targets, subsystems, ANA, drop, drain.
     Done,
     /// To open, create and grow.
     Volume(VolumeFacts),
     /// To `Sessions`.
     Sessions(Vec<SessionInfo>),
+    /// To `Controllers`.
+    Controllers(Vec<ControllerInfo>),
     /// To `Stats`.
     Stats(StatsReport),
-}
-
-/// What the data plane was looking for or found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ObjectKind {
-    /// A volume.
-    Volume,
-    /// A target.
-    Target,
-    /// A session.
-    Session,
-}
-
-impl std::fmt::Display for ObjectKind {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
-            Self::Volume => "volume",
-            Self::Target => "target",
-            Self::Session => "session",
-        })
-    }
-}
-
-/// Why the data plane did not do it. The API turns each into a status code and a problem document.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PlaneError {
-    /// There is no such thing.
-    #[error("{kind} {name} does not exist")]
-    NotFound {
-        /// What kind of thing.
-        kind: ObjectKind,
-        /// Its name.
-        name: String,
-    },
-    /// Something else has that name or that file.
-    #[error("{kind} {name} exists already: {found}")]
-    AlreadyExists {
-        /// What kind of thing.
-        kind: ObjectKind,
-        /// Its name.
-        name: String,
-        /// What is there.
-        found: String,
-    },
-    /// It is used and cannot go.
-    #[error("{kind} {name} is in use by {by}")]
-    InUse {
-        /// What kind of thing.
-        kind: ObjectKind,
-        /// Its name.
-        name: String,
-        /// By whom.
-        by: String,
-    },
-    /// The data plane cannot serve it as it is described.
-    #[error("{field}: {reason}")]
-    Unsupported {
-        /// Which part of the description.
-        field: &'static str,
-        /// What is wrong with it and what to do.
-        reason: String,
-    },
-    /// There is no room for it.
-    #[error("no space for {what}: {detail}")]
-    NoSpace {
-        /// For what.
-        what: String,
-        /// Where, how much.
-        detail: String,
-    },
-    /// The data file or device is not what it should be, or cannot be used.
-    #[error("{path}: {reason}")]
-    BackEnd {
-        /// File or device.
-        path: PathBuf,
-        /// Expected, found, and the remedy.
-        reason: String,
-    },
-    /// Too much is asked at once; try again.
-    #[error("the data plane is busy with {in_flight} requests; try again")]
-    Overloaded {
-        /// How many.
-        in_flight: usize,
-    },
-    /// No answer in time. The request may still take effect; asking again is safe.
-    #[error(
-        "the data plane did not answer {request} within {after_ms} ms; it may still happen, and asking again is safe"
-    )]
-    DeadlineExceeded {
-        /// Which request.
-        request: &'static str,
-        /// How long control waited.
-        after_ms: u64,
-    },
-    /// The node is about to stop.
-    #[error("the node is shutting down")]
-    ShuttingDown,
-    /// The data plane dropped the request.
-    #[error("the data plane gave no answer to {request}")]
-    Abandoned {
-        /// Which request.
-        request: &'static str,
-    },
-    /// It answered something that does not belong to the request.
-    #[error("the data plane gave an answer to {request} that does not belong to it")]
-    WrongReply {
-        /// Which request.
-        request: &'static str,
-    },
 }
 
 /// Takes the one answer to a request; may be called from any thread, also from a reactor: it never blocks.
@@ -379,6 +336,14 @@ impl Bridge {
         }
     }
 
+    /// The controllers of all cores.
+    pub async fn controllers(&self) -> Result<Vec<ControllerInfo>, PlaneError> {
+        match self.call(Request::Controllers).await? {
+            Reply::Controllers(controllers) => Ok(controllers),
+            _ => Err(PlaneError::WrongReply { request: "controllers" }),
+        }
+    }
+
     /// The counters.
     pub async fn stats(&self) -> Result<StatsReport, PlaneError> {
         match self.call(Request::Stats).await? {
@@ -389,66 +354,4 @@ impl Bridge {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::Mutex;
-
-    /// Keeps every responder, so that nothing is ever answered.
-    #[derive(Default)]
-    struct Silent(Mutex<Vec<Responder>>);
-
-    impl DataPlane for Silent {
-        fn submit(&self, _: Request, responder: Responder) {
-            self.0.lock().unwrap().push(responder);
-        }
-    }
-
-    struct Forgetful;
-
-    impl DataPlane for Forgetful {
-        fn submit(&self, _: Request, _: Responder) {}
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn silence_ends_at_the_deadline() {
-        let bridge = Bridge::new(Arc::new(Silent::default()));
-        let error = bridge.sessions().await.unwrap_err();
-        assert_eq!(error, PlaneError::DeadlineExceeded { request: "sessions", after_ms: 5000 });
-    }
-
-    #[tokio::test]
-    async fn a_dropped_responder_is_an_answer() {
-        let bridge = Bridge::new(Arc::new(Forgetful));
-        assert_eq!(bridge.sessions().await.unwrap_err(), PlaneError::Abandoned { request: "sessions" });
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_data_plane_never_sees_more_than_the_bound() {
-        let plane = Arc::new(Silent::default());
-        let bridge = Bridge::new(plane.clone());
-        let most = REQUESTS_IN_FLIGHT_MAX + REQUESTS_WAITING_MAX;
-        let calls: Vec<_> = (0..most)
-            .map(|_| {
-                tokio::spawn({
-                    let bridge = bridge.clone();
-                    async move { bridge.sessions().await }
-                })
-            })
-            .collect();
-        for _ in 0..most {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(plane.0.lock().unwrap().len(), REQUESTS_IN_FLIGHT_MAX);
-        assert_eq!(bridge.sessions().await.unwrap_err(), PlaneError::Overloaded { in_flight: most });
-        for call in calls {
-            assert!(matches!(call.await.unwrap(), Err(PlaneError::DeadlineExceeded { .. })));
-        }
-    }
-
-    #[test]
-    fn a_thread_without_a_runtime_can_answer_and_wait() {
-        let (responder, wait) = Responder::pair();
-        std::thread::spawn(move || responder.answer(Ok(Reply::Done)));
-        assert!(matches!(wait(), Some(Ok(Reply::Done))));
-    }
-}
+mod tests;

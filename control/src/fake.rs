@@ -1,9 +1,9 @@
 //! A data plane without data: it keeps what it was told and answers at once.
 //!
 //! For tests of everything above the bridge, here and elsewhere, and to try the API without cores. It is strict where
-//! the contract of [`Request`] is: a volume that is mapped must be open, an existing file is never taken over.
+//! the contract of [`Request`] is: a volume that is used must be open, an existing file is never taken over.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,10 +11,13 @@ use reactor::stats::{CoreStats, StatsSet};
 use uuid::Uuid;
 
 use crate::bridge::{
-    CoreReport, DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts,
-    VolumeStats,
+    CoreReport, DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, SubsystemStats,
+    VolumeFacts, VolumeStats,
 };
-use crate::model::{IscsiName, ResolvedTarget, SessionInfo, VolumeName, VolumeSpec};
+use crate::model::{
+    AnaState, ControllerId, ControllerInfo, IscsiName, Nqn, PortId, ResolvedSubsystem, ResolvedTarget,
+    SessionInfo, VolumeName, VolumeSpec,
+};
 
 /// What survives a restart of the data plane: identity and size of each data file.
 pub type FakeDisk = Arc<Mutex<BTreeMap<PathBuf, (Uuid, u64)>>>;
@@ -40,7 +43,9 @@ struct OpenVolume {
 struct Inner {
     volumes: BTreeMap<VolumeName, OpenVolume>,
     targets: BTreeMap<IscsiName, ResolvedTarget>,
+    subsystems: BTreeMap<Nqn, ResolvedSubsystem>,
     sessions: Vec<SessionInfo>,
+    controllers: Vec<ControllerInfo>,
     faults: BTreeMap<&'static str, VecDeque<Fault>>,
     log: Vec<&'static str>,
     /// Responders of requests that are never answered; dropping one would be an answer.
@@ -81,6 +86,11 @@ impl FakeDataPlane {
         self.inner().targets.get(name).cloned()
     }
 
+    /// A subsystem as it was last set.
+    pub fn subsystem(&self, nqn: &Nqn) -> Option<ResolvedSubsystem> {
+        self.inner().subsystems.get(nqn).cloned()
+    }
+
     /// Names of the volumes that are served.
     pub fn volumes(&self) -> Vec<String> {
         self.inner().volumes.keys().map(ToString::to_string).collect()
@@ -89,6 +99,11 @@ impl FakeDataPlane {
     /// Pretends that an initiator has logged in.
     pub fn add_session(&self, session: SessionInfo) {
         self.inner().sessions.push(session);
+    }
+
+    /// Pretends that a host has connected.
+    pub fn add_controller(&self, controller: ControllerInfo) {
+        self.inner().controllers.push(controller);
     }
 
     /// Pretends that I/O was done on a volume that is served.
@@ -131,6 +146,7 @@ impl FakeDataPlane {
                 inner.sessions.retain(|session| session.target.as_ref() != Some(&name));
                 Ok(Reply::Done)
             }
+            Request::Accept => Ok(Reply::Done),
             Request::Sessions => Ok(Reply::Sessions(inner.sessions.clone())),
             Request::DropSession { id } => {
                 let before = inner.sessions.len();
@@ -140,6 +156,24 @@ impl FakeDataPlane {
                     false => Ok(Reply::Done),
                 }
             }
+            Request::SetSubsystem { subsystem } => {
+                for volume in subsystem.spec.namespaces.values() {
+                    inner.volume(volume)?;
+                }
+                inner.subsystems.insert(subsystem.spec.nqn.clone(), *subsystem);
+                Ok(Reply::Done)
+            }
+            Request::RemoveSubsystem { nqn } => {
+                inner.subsystems.remove(&nqn);
+                inner.controllers.retain(|controller| controller.id.subsystem != nqn);
+                Ok(Reply::Done)
+            }
+            Request::SetAnaState { listener, subsystem, state } => {
+                inner.set_ana_state(listener, subsystem.as_ref(), state)?;
+                Ok(Reply::Done)
+            }
+            Request::Controllers => Ok(Reply::Controllers(inner.controllers.clone())),
+            Request::DropController { id } => inner.drop_controller(&id).map(|()| Reply::Done),
             Request::Stats => Ok(Reply::Stats(self.stats(inner))),
             Request::Drain { .. } => {
                 inner.drained = true;
@@ -203,7 +237,20 @@ impl FakeDataPlane {
         });
         let sessions = inner.sessions.len() as u64;
         let core = CoreReport { core: 0, cpu: None, stats: self.core.clone(), sessions };
-        StatsReport { volumes: volumes.collect(), cores: vec![core] }
+        let connected_to = inner.controllers.iter().map(|controller| &controller.id.subsystem);
+        let names: BTreeSet<&Nqn> = inner.subsystems.keys().chain(connected_to).collect();
+        let subsystems = names.into_iter().map(|nqn| {
+            let of_subsystem =
+                || inner.controllers.iter().filter(|controller| controller.id.subsystem == *nqn);
+            SubsystemStats {
+                nqn: nqn.clone(),
+                core: 0,
+                controllers: of_subsystem().count() as u64,
+                connections: of_subsystem().map(|controller| controller.queues.len() as u64).sum(),
+            }
+        });
+        let subsystems = subsystems.collect();
+        StatsReport { volumes: volumes.collect(), subsystems, cores: vec![core] }
     }
 }
 
@@ -225,7 +272,38 @@ impl Inner {
             let (kind, name) = (ObjectKind::Volume, name.to_string());
             return Err(PlaneError::InUse { kind, name, by: format!("target {}", target.spec.name) });
         }
+        let attached = self.subsystems.values().find(|subsystem| subsystem.spec.nsid_of(name).is_some());
+        if let Some(subsystem) = attached {
+            let (kind, name) = (ObjectKind::Volume, name.to_string());
+            return Err(PlaneError::InUse { kind, name, by: format!("subsystem {}", subsystem.spec.nqn) });
+        }
         self.volumes.remove(name);
+        Ok(())
+    }
+
+    fn drop_controller(&mut self, id: &ControllerId) -> Result<(), PlaneError> {
+        let before = self.controllers.len();
+        self.controllers.retain(|controller| controller.id != *id);
+        match self.controllers.len() == before {
+            true => Err(PlaneError::NotFound { kind: ObjectKind::Controller, name: id.to_string() }),
+            false => Ok(()),
+        }
+    }
+
+    fn set_ana_state(
+        &mut self,
+        listener: PortId,
+        subsystem: Option<&Nqn>,
+        state: AnaState,
+    ) -> Result<(), PlaneError> {
+        if let Some(nqn) = subsystem.filter(|nqn| !self.subsystems.contains_key(*nqn)) {
+            return Err(PlaneError::NotFound { kind: ObjectKind::Subsystem, name: nqn.to_string() });
+        }
+        let chosen = self.subsystems.values_mut();
+        for served in chosen.filter(|served| subsystem.is_none_or(|nqn| *nqn == served.spec.nqn)) {
+            let missing = || PlaneError::NotFound { kind: ObjectKind::Listener, name: listener.to_string() };
+            *served.ana.get_mut(&listener).ok_or_else(missing)? = state;
+        }
         Ok(())
     }
 }

@@ -30,6 +30,22 @@ pub const LUNS_PER_TARGET_MAX: usize = 256;
 pub const USERS_PER_TARGET_MAX: usize = 256;
 /// Entries of one allow list.
 pub const ALLOW_PER_TARGET_MAX: usize = 1024;
+/// NVMe Base specification, section 4.7: an NQN has at most 223 bytes and a null.
+pub const NQN_BYTES_MAX: usize = 223;
+/// Identify Controller, `SN`: 20 bytes of ASCII.
+pub const SERIAL_NUMBER_BYTES_MAX: usize = 20;
+/// Identify Controller, `MN`: 40 bytes of ASCII.
+pub const MODEL_NUMBER_BYTES_MAX: usize = 40;
+/// Subsystems of a node.
+pub const SUBSYSTEMS_MAX: usize = 4096;
+/// Largest namespace identifier: one Identify answer lists that many.
+pub const NSID_MAX: u32 = 1024;
+/// Namespaces of one subsystem.
+pub const NAMESPACES_PER_SUBSYSTEM_MAX: usize = 1024;
+/// Entries of the allow list of one subsystem.
+pub const HOSTS_PER_SUBSYSTEM_MAX: usize = 1024;
+/// Listeners of NVMe/TCP: the discovery log has an entry for each of them and each subsystem.
+pub const LISTENERS_MAX: usize = 64;
 
 /// Requests that the data plane holds at once; more are refused at once instead of queued.
 pub const REQUESTS_IN_FLIGHT_MAX: usize = 64;
@@ -73,6 +89,9 @@ pub const STATS_FRESH: Duration = Duration::from_millis(500);
 const _: () = {
     assert!(SECRET_BYTES_MIN <= SECRET_BYTES_MAX);
     assert!(LUNS_PER_TARGET_MAX == LUN_MAX as usize + 1);
+    assert!(NAMESPACES_PER_SUBSYSTEM_MAX == NSID_MAX as usize, "NSID 0 names no namespace");
+    // 4096 bytes of identifiers of 4 bytes each.
+    assert!(NSID_MAX <= 4096 / 4, "an active namespace list holds every NSID");
     assert!(VOLUME_BYTES_MAX < i64::MAX as u64 / 2);
     assert!(VOLUME_BYTES_MIN.is_multiple_of(4096) && VOLUME_BYTES_MAX.is_multiple_of(4096));
     assert!(QUERY_DEADLINE.as_secs() < CHANGE_DEADLINE.as_secs());

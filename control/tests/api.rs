@@ -15,11 +15,13 @@ use control::api::{self, ApiServer, BindError, Binding};
 use control::bridge::Bridge;
 use control::catalog::Catalog;
 use control::fake::{FakeDataPlane, Fault};
+use control::model::{ControllerInfo, Listener};
 use control::service::{NodeFacts, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 const TARGET: &str = "/v1/targets/iqn.2026-11.io.vega:t";
+const SUBSYSTEM: &str = "/v1/subsystems/nqn.2026-11.io.vega:s";
 
 struct Node {
     socket: PathBuf,
@@ -43,6 +45,7 @@ impl Node {
             name: "test".to_owned(),
             data_dir: dir.path().to_owned(),
             portals: Vec::new(),
+            listeners: vec![Listener { tag: 1.try_into().unwrap(), address: "127.0.0.1:4420".to_owned() }],
             started_at: "2026-11-22T00:00:00Z".parse().unwrap(),
         };
         let runtime =
@@ -198,6 +201,93 @@ fn targets_are_changed_by_idempotent_requests() {
     node.call("DELETE", &format!("{TARGET}/luns/3"), None).problem(404, "not-found");
     node.call("DELETE", TARGET, None).is(204);
     node.call("DELETE", TARGET, None).problem(404, "not-found");
+}
+
+#[test]
+fn subsystems_are_changed_by_idempotent_requests() {
+    let node = Node::start();
+    for name in ["a", "b"] {
+        node.call("POST", "/v1/volumes", Some(new_volume(name))).is(201);
+    }
+    let new =
+        json!({ "nqn": "nqn.2026-11.io.vega:s", "namespaces": { "3": "a" }, "serial_number": "0123456789" });
+    let created = node.call("POST", "/v1/subsystems", Some(new.clone())).is(201).json();
+    assert_eq!(created["listeners"], json!([{ "tag": 1, "address": "127.0.0.1:4420", "ana": "optimized" }]));
+    assert_eq!(created["model_number"], "Vega volume");
+    assert!(created["warnings"][0].as_str().unwrap().contains("every host"));
+    node.call("POST", "/v1/subsystems", Some(new)).is(200);
+    let namespaces = format!("{SUBSYSTEM}/namespaces");
+    let host = format!("{SUBSYSTEM}/hosts/nqn.2014-08.org.nvmexpress:uuid:%2A");
+    for _ in 0..2 {
+        let view = node.call("POST", &namespaces, Some(json!({ "volume": "b" }))).is(200).json();
+        assert_eq!(view["namespaces"], json!({ "1": "b", "3": "a" }));
+        node.call("PUT", &format!("{namespaces}/1"), Some(json!({ "volume": "b" }))).is(200);
+        let view = node.call("PUT", &host, None).is(200).json();
+        assert_eq!(view["allow"], json!(["nqn.2014-08.org.nvmexpress:uuid:*"]));
+        let state = json!({ "state": "non-optimized" });
+        let view = node.call("PUT", &format!("{SUBSYSTEM}/ana/1"), Some(state)).is(200).json();
+        assert_eq!(
+            (&view["ana"], &view["listeners"][0]["ana"]),
+            (&json!({ "1": "non-optimized" }), &json!("non-optimized"))
+        );
+    }
+    node.call("PUT", &format!("{namespaces}/3"), Some(json!({ "volume": "b" }))).problem(409, "in-use");
+    for wrong in ["0", "1025", "x", "4294967297"] {
+        node.call("PUT", &format!("{namespaces}/{wrong}"), Some(json!({ "volume": "b" })))
+            .problem(422, "invalid-value");
+    }
+    node.call("POST", &namespaces, Some(json!({ "volume": "b", "nsid": 0 }))).problem(422, "invalid-value");
+    node.call("PUT", &format!("{SUBSYSTEM}/ana/2"), Some(json!({ "state": "change" })))
+        .problem(404, "not-found");
+    node.call("PUT", &format!("{SUBSYSTEM}/ana/0"), Some(json!({ "state": "change" })))
+        .problem(422, "invalid-value");
+    node.call("PUT", &format!("{SUBSYSTEM}/ana/1"), Some(json!({ "state": "good" })))
+        .problem(422, "invalid-value");
+    let all =
+        node.call("PUT", "/v1/listeners/1/ana", Some(json!({ "state": "inaccessible" }))).is(200).json();
+    assert_eq!(all[0]["listeners"][0]["ana"], "inaccessible");
+    let detail = node.call("DELETE", "/v1/volumes/a", None).problem(409, "in-use");
+    assert!(detail.contains("namespace 3 of subsystem nqn.2026-11.io.vega:s"), "{detail}");
+    let volume = node.get("/v1/volumes/a").is(200).json();
+    assert_eq!(volume["namespace"], json!({ "subsystem": "nqn.2026-11.io.vega:s", "nsid": 3 }));
+    assert_eq!(
+        node.get(&format!("{SUBSYSTEM}/hosts")).is(200).json(),
+        json!(["nqn.2014-08.org.nvmexpress:uuid:*"])
+    );
+    node.call("DELETE", &host, None).problem(422, "not-confirmed");
+    node.call("DELETE", &format!("{host}?admit=true"), None).problem(422, "invalid-value");
+    node.call("DELETE", &format!("{host}?admit_all=true"), None).is(200);
+    let changed = node.call("PATCH", SUBSYSTEM, Some(json!({ "data_digest": "require" }))).is(200).json();
+    assert_eq!((&changed["data_digest"], &changed["header_digest"]), (&json!("require"), &json!("host")));
+    node.call("PATCH", SUBSYSTEM, Some(json!({ "serial_number": "1" }))).problem(422, "invalid-value");
+    node.call("DELETE", &format!("{namespaces}/3"), None).is(200);
+    node.call("DELETE", &format!("{namespaces}/3"), None).problem(404, "not-found");
+    node.call("DELETE", SUBSYSTEM, None).is(204);
+    node.call("DELETE", SUBSYSTEM, None).problem(404, "not-found");
+    node.get("/v1/subsystems/iqn.2026-11.io.vega:s").problem(422, "invalid-value");
+    let discovery = json!({ "nqn": "nqn.2014-08.org.nvmexpress.discovery" });
+    node.call("POST", "/v1/subsystems", Some(discovery)).problem(422, "invalid-value");
+}
+
+#[test]
+fn controllers_are_listed_and_dropped() {
+    let node = Node::start();
+    assert_eq!(node.get("/v1/controllers").is(200).json(), json!([]));
+    let controller = json!({
+        "id": "0-2@nqn.2026-11.io.vega:s", "kind": "io", "host_nqn": "nqn.2026-11.io.example:h", "listener": 1,
+        "host_id": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "keep_alive_ms": 5000, "commands": 7,
+        "queues": [{ "queue_id": 0, "peer": "192.0.2.7:51514" }, { "queue_id": 1, "peer": "192.0.2.7:51516" }]
+    });
+    node.plane.add_controller(serde_json::from_value::<ControllerInfo>(controller.clone()).unwrap());
+    assert_eq!(node.get("/v1/controllers").is(200).json(), json!([controller]));
+    let stats = node.get("/v1/stats").is(200).json();
+    assert_eq!((&stats["controllers"], &stats["subsystems"][0]["connections"]), (&json!(1), &json!(2)));
+    node.call("DELETE", "/v1/controllers/0-2", None).problem(422, "invalid-value");
+    node.call("DELETE", "/v1/controllers/0-3@nqn.2026-11.io.vega:s", None).problem(404, "not-found");
+    node.call("DELETE", "/v1/controllers/0-2%40nqn.2026-11.io.vega:s", None).is(204);
+    assert_eq!(node.get("/v1/controllers").is(200).json(), json!([]));
+    node.plane.inject("controllers", Fault::Silent);
+    node.get("/v1/controllers").problem(504, "deadline-exceeded");
 }
 
 #[test]

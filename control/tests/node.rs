@@ -43,7 +43,9 @@ fn start(data_dir: &Path, plane: Arc<FakeDataPlane>) -> std::thread::JoinHandle<
     let text = format!("[node]\ndata_dir = '{}'\n[api]\nlisten = '127.0.0.1:0'\n", data_dir.display());
     let config = config::load_text(&text, "test", &Environment::default()).unwrap();
     let portals = vec!["127.0.0.1:3260,1".to_owned()];
-    let node = NodeControl { config, data_plane: plane, portals, log: LogHandle::none(), config_file: None };
+    let listeners = config.nvmf.listeners.iter().map(|listener| listener.listener(listener.listen)).collect();
+    let log = LogHandle::none();
+    let node = NodeControl { config, data_plane: plane, portals, listeners, log, config_file: None };
     std::thread::spawn(move || run_node(node))
 }
 
@@ -96,13 +98,10 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
     let node = start(dir.path(), plane.clone());
     ask_until(dir.path(), "GET", "/readyz", "", "200");
     ask_until(dir.path(), "POST", "/v1/volumes", r#"{"name":"a","size_bytes":1048576}"#, "201");
-    ask_until(
-        dir.path(),
-        "POST",
-        "/v1/targets",
-        r#"{"name":"iqn.2026-11.io.vega:t","luns":{"0":"a"}}"#,
-        "201",
-    );
+    let mapped = r#"{"name":"iqn.2026-11.io.vega:t","luns":{"0":"a"}}"#;
+    ask_until(dir.path(), "POST", "/v1/targets", mapped, "201");
+    let subsystem = r#"{"nqn":"nqn.2026-11.io.vega:s","namespaces":{"1":"a"}}"#;
+    ask_until(dir.path(), "POST", "/v1/subsystems", subsystem, "201");
     let user = format!("{target}/chap-users/host");
     ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy plugh xyzzy"}"#, "200");
     ask_until(dir.path(), "PUT", &user, r#"{"secret":"xyzzy plugh xyzzy","role":"admin"}"#, "422");
@@ -124,6 +123,8 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
         (served.spec.luns.len(), served.users[0].secret.reveal_bytes()),
         (1, b"xyzzy plugh xyzzy".as_slice())
     );
+    let served = plane.subsystem(&"nqn.2026-11.io.vega:s".parse().unwrap()).unwrap();
+    assert_eq!((served.spec.namespaces.len(), served.ana.len()), (1, 1));
     signal(Signal::INT);
     // It drains, and answers questions meanwhile.
     ask_until(dir.path(), "GET", "/readyz", "", "503");
@@ -137,6 +138,8 @@ fn a_node_lives_through_restarts_and_tells_no_secret() {
         "API on unix socket",
         "API and metrics on http://127.0.0.1:",
         "iSCSI portal 127.0.0.1:3260,1",
+        "NVMe/TCP on 127.0.0.1:4420, listener tag 1",
+        "every host that reaches",
         "drained",
         "in use by process",
         "every initiator that reaches",

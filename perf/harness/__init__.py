@@ -1,1 +1,1 @@
-"""The harness of `make perf`. Reading order: process, targets, clients, cells, idle, report, plot, check."""
+"""The harness of `make perf`. Reading order: process, targets, clients, nvme, cells, idle, report, plot, check."""

@@ -8,7 +8,7 @@ import statistics
 import sys
 import time
 
-from . import clients
+from . import clients, nvme
 from .process import Failure, Program, free_port, last_wait, load_average, warnings
 
 # A run in which the target or the client waited for its core for more than this share of the time is repeated,
@@ -17,12 +17,17 @@ LOST_MAX = 0.08
 ATTEMPTS = 3
 
 
+CLIENTS = {**clients.CLIENTS, **nvme.CLIENTS}
+
+
 class Plan:
     """What is measured, and for how long."""
 
-    def __init__(self, rounds, fio_seconds, load_seconds, quick, chosen):
+    def __init__(self, rounds, fio_seconds, load_seconds, quick, chosen, targets, spdk):
         self.rounds, self.fio_seconds, self.load_seconds = rounds, fio_seconds, load_seconds
-        self.quick, self.chosen = quick, chosen
+        self.quick, self.chosen, self.targets = quick, chosen, targets
+        # Whether SPDK's client is there; its target is one of the targets.
+        self.spdk = spdk
         self.backings = ["memory"] if quick else ["memory", "file"]
 
     def wants(self, *words):
@@ -30,14 +35,26 @@ class Plan:
         return not self.chosen or any(all(part in words for part in entry.split("/")) for entry in self.chosen)
 
     def clients_of(self, backing):
-        """On disk the disk is the limit and one client is enough; fio, so that anybody can repeat it."""
+        """On disk the disk is the limit and one client for each protocol is enough; over iSCSI fio, so that anybody can repeat it."""
         if backing == "file":
-            return ["fio"]
-        return ["load", "fio"] if self.quick else ["load", "fio", "iscsi-perf"]
+            return ["fio", "bench"]
+        own = ["load", "fio"] if self.quick else ["load", "fio", "iscsi-perf"]
+        return [*own, "bench", *(["spdk-perf"] if self.spdk else [])]
 
-    def patterns_of(self, client):
-        """Quick: fio only for the small blocks."""
+    def patterns_of(self, backing, client):
+        """Quick: fio only for the small blocks, and nothing with digests. Neither has a disk anything to say about digests."""
+        if client in nvme.CLIENTS:
+            return [p for p in nvme.PATTERNS if not (p.digests and (self.quick or backing == "file"))]
         return [p for p in clients.PATTERNS if not (self.quick and client == "fio" and p.size_bytes > 4096)]
+
+    def holds(self, backing, client, pattern, target):
+        """True when this cell is to be measured."""
+        if target == "wire":
+            return self.wants("wire", client, pattern)
+        if target not in self.targets and not (target == "disk" and "vega" in self.targets):
+            return False
+        return backing in self.backings and client in self.clients_of(backing) and self.wants(backing, client, pattern) \
+            and any(p.name == pattern for p in self.patterns_of(backing, client))
 
     def seconds_of(self, client):
         return self.fio_seconds if client == "fio" else self.load_seconds
@@ -68,21 +85,23 @@ class Bench:
             if target.name == "canned":
                 continue
             self.only(target)
-            for backing, unit in target.units.items():
-                if backing not in backings:
-                    continue
+            for backing in backings:
                 self.say(f"filling {target.name}, {backing}")
-                clients.load_raw(self.place.programs, self.client_core, unit, "fill", 256 << 10, 16, 0)
+                # The units of a target and its namespaces are the same volumes.
+                if backing in target.units:
+                    clients.load_raw(self.place.programs, self.client_core, target.units[backing], "fill", 256 << 10, 16, 0)
+                else:
+                    nvme.spdk_fill(self.place.programs, self.client_core, target.namespaces[backing])
 
     def cell(self, target, backing, client, pattern, seconds, number):
         """One run; repeated while the neighbours took too much of it and there are repeats left."""
-        unit = target.units.get(backing)
+        unit = (target.namespaces if client in nvme.CLIENTS else target.units).get(backing)
         if unit is None:
             return
         self.only(target)
 
         def measure():
-            return clients.CLIENTS[client](self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes)
+            return CLIENTS[client](self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes)
 
         try:
             figures = self.least_disturbed(target.program, measure)
@@ -126,26 +145,48 @@ class Bench:
         for number in range(1, plan.rounds + 1):
             for backing in plan.backings:
                 for client in plan.clients_of(backing):
-                    for pattern in plan.patterns_of(client):
+                    for pattern in plan.patterns_of(backing, client):
                         if plan.wants(backing, client, pattern.name):
                             for target in self.targets.values():
                                 self.cell(target, backing, client, pattern, plan.seconds_of(client), number)
-            if plan.wants("wire", "pingpong"):
-                self.wire(plan, number)
+                            if (backing, client) == ("file", "bench") and "vega" in self.targets:
+                                self.disk(pattern, plan.fio_seconds, number)
+            self.wire(plan, number)
 
-    def wire(self, plan, number):
-        """The raw exchange, as one more target."""
-        port = free_port()
+    def disk(self, pattern, seconds, number):
+        """The file of Vega's file volume without Vega, which is stopped meanwhile, as one more target."""
+        vega = self.targets["vega"]
+        path = vega.file_of_blocks()
+        self.freeze_all()
+
+        def measure():
+            return nvme.disk(self.place.programs, self.client_core, path, pattern, seconds, self.place.size_bytes)
+
+        self.note("disk", "file", "bench", pattern.name, number, self.least_disturbed(vega.program, measure))
+
+    def freeze_all(self):
         for target in self.targets.values():
             target.program.freeze()
+
+    def wire(self, plan, number):
+        """The raw exchange, with the sizes of either protocol, as one more target."""
+        kinds = (("pingpong", clients.PATTERNS, clients.pingpong), ("pingpong-nvme", nvme.PATTERNS, nvme.pingpong))
+        wanted = [
+            (name, pattern, exchange) for name, patterns, exchange in kinds for pattern in patterns
+            if not pattern.digests and plan.wants("wire", name, pattern.name)
+        ]
+        if not wanted:
+            return
+        port = free_port()
+        self.freeze_all()
         server = Program([self.place.programs["PINGPONG"], "serve", f"127.0.0.1:{port}"], self.place.core, False, self.place.log("pingpong"))
         try:
             server.wait_listening(port)
-            for pattern in clients.PATTERNS:
-                def measure(pattern=pattern):
-                    return clients.pingpong(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, plan.load_seconds)
+            for name, pattern, exchange in wanted:
+                def measure(pattern=pattern, exchange=exchange):
+                    return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, plan.load_seconds)
 
-                self.note("wire", "memory", "pingpong", pattern.name, number, self.least_disturbed(server, measure))
+                self.note("wire", "memory", name, pattern.name, number, self.least_disturbed(server, measure))
         finally:
             server.stop()
 

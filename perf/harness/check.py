@@ -1,4 +1,7 @@
-"""The gate: ratios and bounds of budgets.toml against what was measured."""
+"""The gate: ratios and bounds of budgets.toml against what was measured.
+
+A verdict is (text, passed): True, False, or None for what could not be judged in this run and was not meant to be.
+"""
 
 import tomllib
 
@@ -8,11 +11,12 @@ from .report import best_peer
 NOISY = 0.15
 
 
-def check(path, summaries, idle_rows):
-    """What was judged: (text, passed) for each budget. A budget without a measurement has failed."""
+def check(path, summaries, idle_rows, plan):
+    """The verdict on each budget. A budget without its measurement has failed, unless the plan leaves it out."""
     with open(path, "rb") as file:
         budgets = tomllib.load(file)
     verdicts = [ratio(budget, summaries) for budget in budgets.get("ratio", [])]
+    verdicts += [compare(budget, summaries, plan) for budget in budgets.get("compare", [])]
     vega = next((row for row in idle_rows if row["target"] == "vega"), {})
     for key, most in budgets.get("idle", {}).items():
         value = vega.get(key)
@@ -41,6 +45,33 @@ def ratio(budget, summaries):
         return f"{name}: not measured", False
     value = group["vega"]["iops"] / best
     return f"{name}: {value:.2f} × the best peer (at least {budget['at_least']}){doubt(group)}", value >= budget["at_least"]
+
+
+def compare(budget, summaries, plan):
+    """One cell's figure divided by another's. A cell is "backing/client/pattern/target"."""
+    cells = [budget["of"].split("/"), budget["to"].split("/")]
+    figure = budget.get("figure", "iops")
+    name = f"{figure} of {budget['of']} ÷ {budget['to']}"
+    if not plan.spdk and any("spdk" in word for cell in cells for word in cell):
+        return f"{name}: needs SPDK (SPDK_DIR)", None
+    if not all(plan.holds(*cell) for cell in cells):
+        return f"{name}: not part of this run", None
+    groups = [summaries.get(tuple(cell[:3]), {}) for cell in cells]
+    values = [figure_of(group.get(cell[3]), figure) for group, cell in zip(groups, cells, strict=True)]
+    if not all(values):
+        return f"{name}: not measured", False
+    value = values[0] / values[1]
+    least, most = budget.get("at_least", 0.0), budget.get("at_most", float("inf"))
+    bound = f"at least {least}" if least else f"at most {most}"
+    involved = {(group_index, cell[3]): groups[group_index][cell[3]] for group_index, cell in enumerate(cells)}
+    return f"{name}: {value:.2f} ({bound}){doubt(involved)}", least <= value <= most
+
+
+def figure_of(summary, figure):
+    """`iops`, or a percentile of the latency as `p50`; None where it was not measured."""
+    if summary is None:
+        return None
+    return summary["iops"] if figure == "iops" else summary["latency_us"].get(figure.removeprefix("p"))
 
 
 def doubt(group):

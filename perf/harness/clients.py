@@ -7,14 +7,17 @@ import re
 from .process import Failure, run
 
 PERCENTILES = [1, 10, 25, 50, 90, 95, 99, 99.9, 99.99]
+FIO_OUTPUT = [
+    "--clat_percentiles=0", "--lat_percentiles=1", f"--percentile_list={':'.join(map(str, PERCENTILES))}", "--output-format=json+",
+]
 
 
 class Pattern:
     """A shape of load."""
 
-    def __init__(self, name, direction, size_bytes, depth):
-        self.name, self.direction, self.size_bytes, self.depth = name, direction, size_bytes, depth
-        self.title = f"{size_bytes >> 10} KiB {direction.replace('rand', 'random ')}, depth {depth}"
+    def __init__(self, name, direction, size_bytes, depth, digests=False):
+        self.name, self.direction, self.size_bytes, self.depth, self.digests = name, direction, size_bytes, depth, digests
+        self.title = f"{size_bytes >> 10} KiB {direction.replace('rand', 'random ')}, depth {depth}{', digests' if digests else ''}"
 
 
 PATTERNS = [
@@ -33,14 +36,17 @@ def fio(programs, core, unit, pattern, seconds, size_bytes):
         programs["FIO"], "--name=perf", "--ioengine=libiscsi", f"--filename={unit.url.replace(':', chr(92) + ':')}",
         f"--rw={pattern.direction}", f"--bs={pattern.size_bytes}", f"--iodepth={pattern.depth}", "--time_based",
         f"--runtime={seconds}", "--ramp_time=0.5", f"--size={size_bytes}", "--norandommap", "--randrepeat=1",
-        "--clat_percentiles=0", "--lat_percentiles=1", f"--percentile_list={':'.join(map(str, PERCENTILES))}",
-        "--output-format=json+",
+        *FIO_OUTPUT,
     ]
+    return figures_of_fio(command, core, pattern, seconds)
+
+
+def figures_of_fio(command, core, pattern, seconds):
     # fio leaves state files where it runs.
     text = run(command, core, True, seconds + 30, cwd=os.environ.get("TMPDIR", "/tmp"))
     job = json.loads(text[text.index("{"):])["jobs"][0]
     if job["error"]:
-        raise Failure(f"fio ended with error {job['error']} on {unit.url}")
+        raise Failure(f"{' '.join(command)}: fio ended with error {job['error']}")
     side = job["write" if "write" in pattern.direction else "read"]
     latency = {f"{float(key):g}": value / 1e3 for key, value in side["lat_ns"].get("percentile", {}).items()}
     return {"iops": side["iops"], "bytes_per_second": side["bw_bytes"], "latency_us": latency}
@@ -81,6 +87,11 @@ def pingpong(programs, core, address, pattern, seconds):
         request += pattern.size_bytes
     else:
         response += pattern.size_bytes
+    return figures_of_pingpong(programs, core, address, (request, response), pattern, seconds)
+
+
+def figures_of_pingpong(programs, core, address, sizes_bytes, pattern, seconds):
+    request, response = sizes_bytes
     arguments = [programs["PINGPONG"], "run", address, str(request), str(response), str(pattern.depth), str(seconds)]
     found = json.loads(run(arguments, core, False, seconds + 30))
     latency = {key: found[name] for key, name in (("50", "p50_us"), ("90", "p90_us"), ("99", "p99_us"), ("99.9", "p999_us")) if name in found}

@@ -2,11 +2,12 @@
 
 import math
 
-from .clients import PATTERNS
+from . import clients, nvme
+from .report import WIRES
 
-COLOURS = {"vega": "#0b6e4f", "tgt": "#c8553d", "istgt": "#b08900", "canned": "#5b6c8f", "wire": "#8a8a8a"}
-LABELS = {"canned": "emptiest target", "wire": "raw exchange"}
-DASHED = {"canned", "wire"}
+COLOURS = {"vega": "#0b6e4f", "tgt": "#c8553d", "istgt": "#b08900", "spdk": "#2f6db5", "canned": "#5b6c8f", "wire": "#8a8a8a", "disk": "#8a8a8a"}
+LABELS = {"canned": "emptiest target", "wire": "raw exchange", "disk": "fio on the file itself"}
+DASHED = {"canned", "wire", "disk"}
 # Where a percentile stands on the axis: each further nine takes the same room.
 TICKS = [50, 90, 99, 99.9, 99.99]
 PANEL_WIDTH, PANEL_HEIGHT, MARGIN_LEFT, MARGIN_TOP, GAP = 360, 240, 62, 74, 84
@@ -75,10 +76,10 @@ def legend(names):
 def svg(summaries, backing, client, subtitle):
     """The whole picture, or None when there is nothing to show."""
     panels, names = [], []
-    for pattern in PATTERNS:
+    for pattern in nvme.PATTERNS if client in nvme.CLIENTS else clients.PATTERNS:
         group = dict(summaries.get((backing, client, pattern.name), {}))
-        if backing == "memory" and client == "load":
-            group.update(summaries.get(("memory", "pingpong", pattern.name), {}))
+        if group and backing == "memory" and client in WIRES:
+            group.update(summaries.get(("memory", WIRES[client], pattern.name), {}))
         drawn = panel(pattern, group)
         if drawn:
             panels.append(drawn)

@@ -5,17 +5,23 @@ import os
 import platform
 import subprocess
 
-from .clients import PATTERNS
+from . import clients, nvme
 from .process import warnings
 
-ORDER = ["vega", "tgt", "istgt", "canned", "wire"]
-# On disk only tgt does direct I/O as Vega does; istgt answers from the page cache and is shown, not compared with.
-PEERS = {"memory": ("tgt", "istgt"), "file": ("tgt",)}
+ORDER = ["vega", "tgt", "istgt", "spdk", "canned", "wire", "disk"]
+# On disk only tgt and SPDK do direct I/O as Vega does; istgt answers from the page cache and is shown, not compared with.
+PEERS = {"memory": ("tgt", "istgt", "spdk"), "file": ("tgt", "spdk")}
 CLIENT_TITLES = {
-    "load": "own client (`load`): spinning, many PDUs per call; it is not the limit",
-    "fio": "fio, libiscsi engine: what users of libiscsi see",
-    "iscsi-perf": "iscsi-perf: libiscsi's own, second opinion",
+    "load": "iSCSI, own client (`load`): spinning, many PDUs per call; it is not the limit",
+    "fio": "iSCSI, fio with its libiscsi engine: what users of libiscsi see",
+    "iscsi-perf": "iSCSI, iscsi-perf: libiscsi's own, second opinion",
+    "bench": "NVMe/TCP, `vega bench`: spinning, many commands per call",
+    "spdk-perf": "NVMe/TCP, `spdk_nvme_perf`: SPDK's own, second opinion",
 }
+# What a client of memory-backed units is held against: the raw exchange of the same sizes.
+WIRES = {"load": "pingpong", "bench": "pingpong-nvme", "spdk-perf": "pingpong-nvme"}
+LIMIT_TITLES = {"canned": "emptiest target", "wire": "wire", "disk": "disk"}
+NO_SPDK = "No SPDK (SPDK_DIR is not set): NVMe/TCP is measured without a peer."
 
 
 def machine(root):
@@ -68,34 +74,57 @@ def table(header, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
-def main_tables(summaries, wire):
+def main_tables(summaries):
     parts = []
     for backing, title in (("memory", "Memory-backed"), ("file", "File-backed, on disk")):
         for client, client_title in CLIENT_TITLES.items():
-            groups = [(p, summaries[backing, client, p.name]) for p in PATTERNS if (backing, client, p.name) in summaries]
-            if not groups:
-                continue
-            names = [name for name in ORDER if any(name in group for _, group in groups)]
-            if client == "load" and backing == "memory" and wire:
-                names.append("wire")
-            rows = []
-            for pattern, group in groups:
-                group = {**group, **({"wire": wire[pattern.name]} if "wire" in names and pattern.name in wire else {})}
-                best, vega = best_peer(group, backing), group.get("vega")
-                ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
-                limit = group.get("canned")
-                share = f"{vega['iops'] / limit['iops']:.2f}" if vega and limit else "–"
-                load = max(summary["load_average"] for summary in group.values())
-                lost = max(summary["lost"] for summary in group.values())
-                rows.append([pattern.title, *(entry(pattern, group[n]) if n in group else "–" for n in names), ratio, share, f"{load:.1f}", f"{100 * lost:.0f} %"])
-            header = ["", *names, "vega ÷ best peer", "vega ÷ emptiest target", "load", "lost"]
-            parts.append(f"### {title}: {client_title}\n\n{table(header, rows)}")
+            text = client_table(summaries, backing, client)
+            if text:
+                parts.append(f"### {title}: {client_title}\n\n{text}")
     return parts
+
+
+def client_table(summaries, backing, client):
+    """One client against all targets; the raw limit (`wire`, `disk`) stands beside them. Nothing when nothing was measured."""
+    patterns = nvme.PATTERNS if client in nvme.CLIENTS else clients.PATTERNS
+    groups = []
+    for pattern in patterns:
+        group = dict(summaries.get((backing, client, pattern.name), {}))
+        if group and backing == "memory" and client in WIRES:
+            group.update(summaries.get(("memory", WIRES[client], pattern.name), {}))
+        if group:
+            groups.append((pattern, group))
+    names = [name for name in ORDER if any(name in group for _, group in groups)]
+    limits = [name for name in ("canned", "wire", "disk") if name in names]
+    rows = []
+    for pattern, group in groups:
+        best, vega = best_peer(group, backing), group.get("vega")
+        ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
+        shares = [f"{vega['iops'] / group[name]['iops']:.2f}" if vega and name in group else "–" for name in limits]
+        load = max(summary["load_average"] for summary in group.values())
+        lost = max(summary["lost"] for summary in group.values())
+        figures = [entry(pattern, group[name]) if name in group else "–" for name in names]
+        rows.append([pattern.title, *figures, ratio, *shares, f"{load:.1f}", f"{100 * lost:.0f} %"])
+    header = ["", *names, "vega ÷ best peer", *(f"vega ÷ {LIMIT_TITLES[name]}" for name in limits), "load", "lost"]
+    return table(header, rows) if rows else None
+
+
+def client_comparison(summaries):
+    """`vega bench` beside SPDK's client, against the same target."""
+    rows = []
+    for target in ("vega", "spdk"):
+        for pattern in (pattern for pattern in nvme.PATTERNS if not pattern.digests):
+            own, other = (summaries.get(("memory", client, pattern.name), {}).get(target) for client in ("bench", "spdk-perf"))
+            if own and other:
+                rows.append([target, pattern.title, entry(pattern, own), entry(pattern, other), f"**{own['iops'] / other['iops']:.2f}**"])
+    if not rows:
+        return []
+    return ["### The clients of NVMe/TCP, against the same target\n\n" + table(["target", "", "vega bench", "spdk_nvme_perf", "÷"], rows)]
 
 
 def poll_table(summaries):
     rows = []
-    for pattern in PATTERNS:
+    for pattern in clients.PATTERNS:
         group = summaries.get(("memory", "poll", pattern.name))
         if group and {"adaptive", "poll"} <= set(group):
             ratio = group["adaptive"]["iops"] / group["poll"]["iops"]
@@ -125,7 +154,6 @@ def idle_table(rows):
 
 
 def markdown(summaries, idle_rows, notes, facts, versions):
-    wire = {key[2]: group["wire"] for key, group in summaries.items() if key[1] == "pingpong"}
     parts = [
         "## Measured\n\n"
         f"Commit {facts['commit']}, kernel {facts['kernel']}, {facts['cores']} cores ({facts['processor']}). {versions}. "
@@ -133,8 +161,10 @@ def markdown(summaries, idle_rows, notes, facts, versions):
         "**Ratios are what carries over.** Load is the machine's load average (2 is the measurement itself); lost is the share of the time that a "
         "program waited for its core because of neighbours, in the worst run of the row: above a few percent, distrust the row."
     ]
-    parts += main_tables(summaries, wire) + poll_table(summaries) + idle_table(idle_rows)
+    parts += main_tables(summaries) + client_comparison(summaries) + poll_table(summaries) + idle_table(idle_rows)
     what = [f"- {name}: {', '.join(f'{backing}: {text}' for backing, text in backings.items())}" for name, backings in notes.items()]
+    if "spdk" not in notes:
+        parts.append(NO_SPDK)
     parts.append("Backings:\n" + "\n".join(what))
     if warnings:
         parts.append("Warnings:\n" + "\n".join(f"- {text}" for text in sorted(warnings)))

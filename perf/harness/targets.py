@@ -7,10 +7,13 @@ import time
 from .process import Failure, Program, free_port
 
 NAME = "iqn.2026-01.io.vega:perf"
+NQN = "nqn.2026-01.io.vega:perf"
+# Entries of an NVMe/TCP I/O queue, on every target: depth 128 is then really under way (a queue of 128 entries holds 127).
+QUEUE_ENTRIES = 256
 
 
 class Unit:
-    """Where a client finds the blocks."""
+    """Where a client of iSCSI finds the blocks."""
 
     def __init__(self, port, name, lun):
         self.port, self.name, self.lun = port, name, lun
@@ -24,6 +27,17 @@ class Unit:
         return f"iscsi://{self.address}/{self.name}/{self.lun}"
 
 
+class Namespace:
+    """Where a client of NVMe/TCP finds them."""
+
+    def __init__(self, port, nqn, nsid):
+        self.port, self.nqn, self.nsid = port, nqn, nsid
+
+    @property
+    def url(self):
+        return f"nvme-tcp://127.0.0.1:{self.port}/{self.nqn}?nsid={self.nsid}"
+
+
 class Target:
     """Base: a name, what its backings are, whether it sleeps between requests."""
 
@@ -34,7 +48,9 @@ class Target:
     def __init__(self, place):
         self.place = place
         self.program = None
+        # By backing: what it serves over iSCSI and over NVMe/TCP.
         self.units = {}
+        self.namespaces = {}
 
     def start(self):
         raise NotImplementedError
@@ -69,7 +85,7 @@ class Place:
 
 
 class Vega(Target):
-    """One reactor on the targets' core; memory volume and file volume as LUN 0 and 1."""
+    """One reactor on the targets' core; memory volume and file volume as LUN 0 and 1 and as namespaces 1 and 2."""
 
     name = "vega"
     # Under load it spins; it sleeps only when nothing comes.
@@ -78,16 +94,18 @@ class Vega(Target):
     notes = {"memory": "memory volume", "file": "file volume, past the page cache"}
 
     def start(self):
-        port = free_port()
-        data = os.path.join(self.place.directory, f"{self.name}-data")
+        port, nvme_port = free_port(), free_port()
+        self.data = os.path.join(self.place.directory, f"{self.name}-data")
         config = os.path.join(self.place.directory, f"{self.name}.toml")
         with open(config, "w", encoding="utf-8") as file:
-            file.write(self.configuration(port, data))
+            file.write(self.configuration(port, nvme_port, self.data))
         self.program = Program(
             [self.place.programs["VEGA"], "node", "--config", config], self.place.core, self.sleeps, self.place.log(self.name)
         )
         self.program.wait_listening(port)
+        self.program.wait_listening(nvme_port)
         self.units = {"memory": Unit(port, NAME, 0), "file": Unit(port, NAME, 1)}
+        self.namespaces = {"memory": Namespace(nvme_port, NQN, 1), "file": Namespace(nvme_port, NQN, 2)}
         self.wait_login(self.units["memory"])
 
     def wait_login(self, unit):
@@ -99,7 +117,16 @@ class Vega(Target):
                 raise Failure(f"{self.name} takes no login:\n{self.program.log_tail()}")
             time.sleep(0.05)
 
-    def configuration(self, port, data):
+    def file_of_blocks(self):
+        """The file behind the file volume: the one of its size."""
+        for folder, _, names in os.walk(self.data):
+            for name in names:
+                path = os.path.join(folder, name)
+                if os.path.getsize(path) == self.place.size_bytes:
+                    return path
+        raise Failure(f"no file of {self.place.size_bytes} bytes in {self.data}")
+
+    def configuration(self, port, nvme_port, data):
         size = self.place.size_bytes
         return f"""[node]
 data_dir = "{data}"
@@ -108,6 +135,10 @@ cores = [{self.place.core}]
 idle = "{self.idle}"
 [[iscsi.portal]]
 listen = "127.0.0.1:{port}"
+[[nvmf.listener]]
+listen = "127.0.0.1:{nvme_port}"
+[nvmf.limits]
+queue_depth = {QUEUE_ENTRIES}
 [api]
 listen = ""
 [[volume]]
@@ -121,6 +152,9 @@ backing = "file"
 [[target]]
 name = "{NAME}"
 luns = {{ 0 = "memory", 1 = "file" }}
+[[subsystem]]
+nqn = "{NQN}"
+namespaces = {{ 1 = "memory", 2 = "file" }}
 """
 
 

@@ -406,6 +406,23 @@ impl Sgl {
         self.segments.extend(other.segments);
     }
 
+    /// Takes whole buffers off the front, as many as hold at most `length_bytes_max` bytes together; nothing is copied. The
+    /// answer is empty when the first buffer alone holds more.
+    #[must_use]
+    pub fn take_front(&mut self, length_bytes_max: usize) -> Self {
+        let mut front = Self::empty();
+        let fits = |front: &Self, segment: &Segment| {
+            front.length_bytes + segment.length_bytes as usize <= length_bytes_max
+        };
+        while self.segments.first().is_some_and(|segment| fits(&front, segment)) {
+            let segment = self.segments.remove(0);
+            self.length_bytes -= segment.length_bytes as usize;
+            front.length_bytes += segment.length_bytes as usize;
+            front.segments.push(segment);
+        }
+        front
+    }
+
     /// The valid bytes as one vector: tests and cold paths.
     pub fn to_vec(&self) -> Vec<u8> {
         self.segments().flatten().copied().collect()

@@ -86,10 +86,24 @@ pub trait Listener {
     fn try_accept(&mut self) -> Result<(StreamParcel, SocketAddr), StreamError>;
 }
 
+/// A connection that is being made. Dropping it gives the attempt up. How long to wait is the owner's to bound.
+pub trait Connector {
+    /// The connection, once it is made. `Err(WouldBlock)` until then; `Err(Broken)` when the attempt has failed, and
+    /// after either answer the connector is of no more use.
+    fn try_finish(&mut self) -> Result<StreamParcel, StreamError>;
+}
+
 /// The network of one core.
 pub trait Network {
     /// Listens on `address`. A name clash or a missing permission is the system's error.
     fn listen(&self, address: SocketAddr) -> std::io::Result<Box<dyn Listener>>;
+
+    /// Begins a connection to `to` and waits for nothing. An error of the peer or the path may come here or from the
+    /// connector. A network that only listens says `Unsupported`.
+    fn connect(&self, to: SocketAddr) -> std::io::Result<Box<dyn Connector>> {
+        let _ = to;
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 
     /// A new, empty group of streams.
     fn group(&self) -> Box<dyn StreamGroup>;

@@ -140,7 +140,8 @@ pub struct Done {
 pub struct BdevInfo {
     /// 512 or 4096.
     pub logical_block_bytes: u32,
-    /// The unit below which a write costs a read; a multiple of the logical block.
+    /// The unit that the device keeps, below which a write may cost a read; a multiple of the logical
+    /// block.
     pub physical_block_bytes: u32,
     /// Number of logical blocks.
     pub length_blocks: u64,

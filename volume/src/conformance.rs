@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::bdev::{Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
-use crate::limits::PAGE_BYTES;
+use crate::limits::{MAX_TRANSFER_BYTES, PAGE_BYTES};
 
 /// The device under test.
 pub struct Subject {
@@ -27,7 +27,7 @@ pub struct Subject {
 }
 
 /// The length of the devices that are asked for: not a multiple of anything but pages.
-pub const LENGTH_BYTES: u64 = 8 * 1024 * 1024 + 3 * PAGE_BYTES;
+pub const LENGTH_BYTES: u64 = MAX_TRANSFER_BYTES + 1024 * 1024 + 3 * PAGE_BYTES;
 
 /// Polls without any answer after which the device is called stuck. Real disks need many.
 const POLLS_MAX: u64 = 400_000_000;
@@ -75,7 +75,7 @@ impl Rig {
         let classes = [
             SizeClass { bytes: 8 << 10, count: 256 },
             SizeClass { bytes: 64 << 10, count: 32 },
-            SizeClass { bytes: 1 << 20, count: 12 },
+            SizeClass { bytes: 1 << 20, count: 20 },
         ];
         Self {
             subject,

@@ -1,11 +1,11 @@
 //! The storage brain of Vega: the block interface and what stands behind it.
 //!
 //! It is: [`bdev`], the one interface for everything that holds blocks, its back ends (memory,
-//! file, block device), the range table that orders overlapping I/O of a volume, and the volume's
-//! reservations.
+//! file, block device), the range table that orders overlapping I/O of a volume, the volume's
+//! reservations, sanitizing it, and [`shared`], by which several protocols of a core serve one volume.
 //! It is not: a protocol (no SCSI or NVMe wire word) and not a control plane (no name, no config).
 //!
-//! Reading order: `bdev`, `volume`, `range`, then the back ends, then `reservation`.
+//! Reading order: `bdev`, `volume`, `range`, then the back ends, then `reservation` and `sanitize`, then `shared`.
 
 #![forbid(unsafe_code)]
 
@@ -26,5 +26,7 @@ pub mod op_stats;
 pub mod open_error;
 pub mod range;
 pub mod reservation;
+pub mod sanitize;
+pub mod shared;
 pub mod signature;
 pub mod volume;

@@ -1,7 +1,7 @@
 //! Every bound of this crate, and the relations between them that must hold.
 
 /// The longest payload of one I/O. What protocols offer to their initiators must not exceed it.
-pub const MAX_TRANSFER_BYTES: u64 = 4 * 1024 * 1024;
+pub const MAX_TRANSFER_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The longest run that one unmap or write-zeroes may cover: it bounds the work of one submit.
 pub const MAX_UNMAP_BYTES: u64 = 1024 * 1024 * 1024;
@@ -10,8 +10,8 @@ pub const MAX_UNMAP_BYTES: u64 = 1024 * 1024 * 1024;
 pub const MAX_COMPARE_AND_WRITE_BYTES: u64 = MAX_TRANSFER_BYTES / 2;
 
 /// What a memory device promises to write all or nothing. It could promise a whole transfer, for
-/// nothing runs beside a submit; a smaller number keeps initiators from building on an accident.
-pub const MEMORY_ATOMIC_WRITE_BYTES: u64 = 128 * 1024;
+/// nothing runs beside a submit; 256 blocks of either size are as much as anybody asks for.
+pub const MEMORY_ATOMIC_WRITE_BYTES: u64 = 1024 * 1024;
 
 /// The unit in which memory is taken and given back.
 pub const MEMORY_CHUNK_BYTES: usize = 2 * 1024 * 1024;
@@ -43,6 +43,16 @@ pub const SCRATCH_RESERVE_BYTES: u64 = 4096;
 /// The scratch that a compare takes from the pool when there is enough.
 pub const SCRATCH_BYTES: u64 = 256 * 1024;
 
+/// What one I/O of a sanitize operation writes.
+pub const SANITIZE_STEP_BYTES: u64 = 1024 * 1024;
+
+/// What one I/O of a sanitize operation unmaps.
+pub const SANITIZE_UNMAP_STEP_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The pattern of a sanitize operation is kept repeated to this length, so that a payload is filled in
+/// few copies.
+pub const SANITIZE_TILE_BYTES: u64 = 64 * 1024;
+
 /// I/Os in flight on one volume for which room is made at start.
 pub const IN_FLIGHT_EXPECTED: usize = 256;
 
@@ -66,6 +76,8 @@ const _: () = {
     assert!(SCRATCH_RESERVE_BYTES >= PAGE_BYTES, "one logical block must fit the reserve");
     assert!(SCRATCH_BYTES >= SCRATCH_RESERVE_BYTES && SCRATCH_BYTES <= MAX_TRANSFER_BYTES);
     assert!(ZERO_PIECE_BYTES.is_multiple_of(PAGE_BYTES));
+    assert!(SANITIZE_STEP_BYTES <= MAX_TRANSFER_BYTES && SANITIZE_UNMAP_STEP_BYTES <= MAX_UNMAP_BYTES);
+    assert!(SANITIZE_TILE_BYTES.is_multiple_of(PAGE_BYTES), "a tile is whole logical blocks");
     assert!(MAX_TRANSFER_BYTES <= MAX_UNMAP_BYTES);
     assert!(LABEL_METADATA_OFFSET_BYTES + 2 * METADATA_SLOT_BYTES <= LABEL_AREA_BYTES);
     assert!(MIN_DEVICE_BYTES >= PAGE_BYTES && MIN_DEVICE_BYTES < MAX_DEVICE_BYTES);

@@ -108,7 +108,8 @@ impl MemoryDevice {
         let block_bytes = u64::from(geometry.logical_block_bytes);
         let info = BdevInfo {
             logical_block_bytes: geometry.logical_block_bytes,
-            physical_block_bytes: geometry.logical_block_bytes,
+            // Memory is kept and given back by the page, so that is what hosts should align to.
+            physical_block_bytes: (PAGE_BYTES as u32).max(geometry.logical_block_bytes),
             length_blocks: geometry.length_blocks,
             volatile_write_cache: false,
             thin: true,

@@ -1,12 +1,13 @@
 //! Request parts, refused with a problem document that names the field.
 
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, QueryRejection};
 use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
 use super::Problem;
+use crate::model::ModelError;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -47,4 +48,17 @@ pub(super) fn parse<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) ->
     text.parse().map_err(|error: T::Err| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", error.to_string())
     })
+}
+
+/// A part of the path that is a small number with bounds of its own.
+pub(super) fn parse_number<T: TryFrom<u64, Error = ModelError>>(text: &str) -> Result<T, Problem> {
+    let wrong = |error: ModelError| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", error.to_string())
+    };
+    T::try_from(parse::<u64>(text)?).map_err(wrong)
+}
+
+/// A query that cannot be read.
+pub(super) fn wrong_query(error: QueryRejection) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", error.body_text())
 }

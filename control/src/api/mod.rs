@@ -4,12 +4,14 @@
 //! problem documents (RFC 9457) with a stable `code`. PUT and DELETE name one thing by its path; PUT and POST of what
 //! is there already change nothing and succeed.
 
+mod controllers;
 mod health;
 mod json;
 mod node;
 mod problem;
 mod server;
 mod sessions;
+mod subsystems;
 mod targets;
 mod volumes;
 
@@ -34,13 +36,15 @@ use crate::service::Service;
 #[openapi(
     info(
         title = "Vega node API",
-        description = "Volumes, iSCSI targets and sessions of one Vega node. Errors are application/problem+json.",
+        description = "Volumes, iSCSI targets and sessions, NVMe/TCP subsystems and controllers of one Vega node. Errors are application/problem+json.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     tags(
         (name = "volumes", description = "Volumes: create, grow, delete"),
         (name = "targets", description = "iSCSI targets: units, users, allow lists"),
-        (name = "sessions", description = "Sessions that are logged in"),
+        (name = "sessions", description = "iSCSI sessions that are logged in"),
+        (name = "subsystems", description = "NVMe/TCP subsystems: namespaces, hosts, ANA states"),
+        (name = "controllers", description = "NVMe/TCP controllers that hosts are connected to"),
         (name = "node", description = "Status, counters, health")
     )
 )]
@@ -58,6 +62,16 @@ fn routes_and_document() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(targets::allow, targets::disallow))
         .routes(routes!(sessions::list))
         .routes(routes!(sessions::drop_session))
+        .routes(routes!(subsystems::list, subsystems::create))
+        .routes(routes!(subsystems::show, subsystems::change, subsystems::delete))
+        .routes(routes!(subsystems::add_namespace))
+        .routes(routes!(subsystems::put_namespace, subsystems::remove_namespace))
+        .routes(routes!(subsystems::list_hosts))
+        .routes(routes!(subsystems::allow_host, subsystems::deny_host))
+        .routes(routes!(subsystems::set_ana_state))
+        .routes(routes!(subsystems::set_listener_ana_state))
+        .routes(routes!(controllers::list))
+        .routes(routes!(controllers::drop_controller))
         .routes(routes!(node::show))
         .routes(routes!(node::stats))
         .routes(routes!(health::livez))

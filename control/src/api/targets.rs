@@ -8,12 +8,12 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
-use super::json::{Body, parse};
+use super::json::{Body, parse, parse_number};
 use super::volumes::status_of;
-use crate::model::{ChapRole, InitiatorPattern, IscsiName, Lun, ModelError, Secret, VolumeName};
+use crate::model::{ChapRole, InitiatorPattern, IscsiName, Secret, VolumeName};
 use crate::service::{NewTarget, Service, TargetChange, TargetView};
 
-/// What a LUN maps.
+/// What a LUN maps, or what a namespace is.
 #[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Mapped {
@@ -95,14 +95,6 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn parse_lun(text: &str) -> Result<Lun, Problem> {
-    let number = parse::<u64>(text)?;
-    let wrong = |error: ModelError| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", error.to_string())
-    };
-    Lun::try_from(number).map_err(wrong)
-}
-
 /// Map a volume
 #[utoipa::path(
     put, path = "/v1/targets/{iqn}/luns/{lun}", tag = "targets", operation_id = "put_lun",
@@ -117,7 +109,7 @@ pub(super) async fn put_lun(
     Path((iqn, lun)): Path<(String, String)>,
     Body(mapped): Body<Mapped>,
 ) -> Result<Json<TargetView>, Problem> {
-    Ok(Json(service.put_lun(&parse(&iqn)?, parse_lun(&lun)?, mapped.volume).await?))
+    Ok(Json(service.put_lun(&parse(&iqn)?, parse_number(&lun)?, mapped.volume).await?))
 }
 
 /// Unmap a volume
@@ -130,7 +122,7 @@ pub(super) async fn remove_lun(
     State(service): State<Service>,
     Path((iqn, lun)): Path<(String, String)>,
 ) -> Result<Json<TargetView>, Problem> {
-    Ok(Json(service.remove_lun(&parse(&iqn)?, parse_lun(&lun)?).await?))
+    Ok(Json(service.remove_lun(&parse(&iqn)?, parse_number(&lun)?).await?))
 }
 
 /// Add a CHAP user, or give it another secret

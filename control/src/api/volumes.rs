@@ -1,12 +1,13 @@
 //! `/v1/volumes`.
 
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::Problem;
-use super::json::{Body, parse};
+use super::json::{Body, parse, wrong_query};
 use crate::service::{Created, NewVolume, Service, VolumeDeleted, VolumeView};
 
 /// What may be changed about a volume.
@@ -95,18 +96,15 @@ pub(super) async fn grow(
     delete, path = "/v1/volumes/{name}", tag = "volumes", operation_id = "delete_volume", params(("name" = String, Path), Deletion),
     responses(
         (status = 200, body = VolumeDeleted), (status = 404, body = Problem),
-        (status = 409, description = "A target maps it", body = Problem),
+        (status = 409, description = "A target or subsystem has it", body = Problem),
         (status = 422, description = "Data would be destroyed and that is not confirmed", body = Problem)
     )
 )]
 pub(super) async fn delete(
     State(service): State<Service>,
     Path(name): Path<String>,
-    deletion: Result<Query<Deletion>, axum::extract::rejection::QueryRejection>,
+    deletion: Result<Query<Deletion>, QueryRejection>,
 ) -> Result<Json<VolumeDeleted>, Problem> {
-    let wrong = |error: axum::extract::rejection::QueryRejection| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-value", error.body_text())
-    };
-    let Query(Deletion { delete_data, confirm }) = deletion.map_err(wrong)?;
+    let Query(Deletion { delete_data, confirm }) = deletion.map_err(wrong_query)?;
     Ok(Json(service.delete_volume(&parse(&name)?, delete_data, confirm.as_deref()).await?))
 }

@@ -11,8 +11,14 @@ use crate::limits::CATALOG_BYTES_MAX;
 
 /// Name of the document in the data directory.
 pub(super) const FILE_NAME: &str = "catalog.json";
-/// Changelog of the format: 1 is the first.
-const VERSION: u64 = 1;
+/// Changelog of the format: 1 is the first; 2 has subsystems.
+const VERSION: u64 = 2;
+
+/// The oldest version that holds all of `state`, so that an older program can be gone back to as long as nothing is
+/// in use that it would lose.
+fn version_of(state: &State) -> u64 {
+    if state.subsystems.is_empty() { 1 } else { VERSION }
+}
 
 #[derive(Serialize, Deserialize)]
 struct Envelope {
@@ -100,8 +106,9 @@ pub(super) fn store(data_dir: &Path, state: &State, generation: u64) -> Result<(
 }
 
 pub(super) fn encode(state: &State, generation: u64) -> Vec<u8> {
+    let version = version_of(state);
     let state = serde_json::to_value(state).expect("the state has string keys and finite numbers only");
-    let envelope = Envelope { version: VERSION, generation, crc32c: crc_of(&state), state };
+    let envelope = Envelope { version, generation, crc32c: crc_of(&state), state };
     let mut content = serde_json::to_vec_pretty(&envelope).expect("a JSON value can be written");
     content.push(b'\n');
     content

@@ -1,4 +1,4 @@
-//! The desired state of the node, durable: volumes, targets, LUN maps, users, allow lists.
+//! The desired state of the node, durable: volumes, targets, LUN maps, users, subsystems, namespaces, allow lists.
 //!
 //! One JSON document, `catalog.json`, replaced atomically; the one before it is kept as `catalog.json.previous`.
 //! Secrets are in `secrets.json`, readable by the owner only, and have no previous copy: a secret that was removed is
@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use error::CatalogError;
 
 use crate::model::{
-    Backing, ChapRole, ChapUserName, IscsiName, ModelError, ResolvedTarget, ResolvedUser, Secret, TargetSpec,
-    VolumeName, VolumeSpec,
+    Backing, ChapRole, ChapUserName, IscsiName, ModelError, Nqn, Nsid, ResolvedTarget, ResolvedUser, Secret,
+    SubsystemSpec, TargetSpec, VolumeName, VolumeSpec,
 };
 use document::Loaded;
 use lock::DataDirLock;
@@ -64,6 +64,9 @@ pub struct State {
     pub volumes: BTreeMap<VolumeName, VolumeRecord>,
     /// Targets by name.
     pub targets: BTreeMap<IscsiName, TargetSpec>,
+    /// Subsystems by name. A document of version 1 has none.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subsystems: BTreeMap<Nqn, SubsystemSpec>,
 }
 
 impl State {
@@ -73,6 +76,12 @@ impl State {
             target.luns.iter().find(|(_, name)| *name == volume).map(|(lun, _)| lun.get())
         };
         self.targets.values().filter_map(|target| Some((target.name.clone(), lun_of(target)?))).collect()
+    }
+
+    /// The namespace that a volume is, if it is one.
+    pub fn namespace_of(&self, volume: &VolumeName) -> Option<(&Nqn, Nsid)> {
+        let found = |subsystem: &SubsystemSpec| subsystem.nsid_of(volume);
+        self.subsystems.iter().find_map(|(nqn, subsystem)| Some((nqn, found(subsystem)?)))
     }
 }
 

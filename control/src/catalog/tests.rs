@@ -124,10 +124,10 @@ fn a_newer_format_is_never_touched() {
     add(&mut catalog, "b");
     drop(catalog);
     let path = dir.path().join(document::FILE_NAME);
-    let newer = std::fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 2");
+    let newer = std::fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 3");
     std::fs::write(&path, &newer).unwrap();
     let error = Catalog::open(dir.path()).err().unwrap();
-    assert!(matches!(error, CatalogError::NewerVersion { found: 2, known: 1, .. }));
+    assert!(matches!(error, CatalogError::NewerVersion { found: 3, known: 2, .. }));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
 }
 
@@ -190,4 +190,80 @@ fn a_lost_secret_closes_the_target_instead_of_opening_it() {
     let mut spec = TargetSpec::new("iqn.2026-11.io.vega:a".parse().unwrap());
     spec.users.push(ChapUser { name: "host".parse().unwrap(), role: ChapRole::Initiator });
     assert!(matches!(catalog.resolve(&spec), Err(CatalogError::SecretMissing { .. })));
+}
+
+#[test]
+fn subsystems_are_kept_and_raise_the_version_only_while_there_are_some() {
+    let dir = tempfile::tempdir().unwrap();
+    let version = || {
+        let text = std::fs::read_to_string(dir.path().join(document::FILE_NAME)).unwrap();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["version"].as_u64().unwrap()
+    };
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    add(&mut catalog, "a");
+    assert_eq!(version(), 1);
+    let mut spec = SubsystemSpec::new("nqn.2026-11.io.vega:s".parse().unwrap());
+    spec.namespaces.insert(Nsid::try_from(7).unwrap(), "a".parse().unwrap());
+    spec.allow.insert("nqn.2026-11.io.vega:h*".parse().unwrap());
+    spec.ana.insert(2.try_into().unwrap(), crate::model::AnaState::NonOptimized);
+    let put: Result<(), CatalogError> = catalog.change(|state| {
+        state.subsystems.insert(spec.nqn.clone(), spec.clone());
+        Ok(())
+    });
+    put.unwrap();
+    assert_eq!(version(), 2);
+    drop(catalog);
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    assert_eq!(catalog.state().subsystems[&spec.nqn], spec);
+    let volume = "a".parse().unwrap();
+    assert_eq!(catalog.state().namespace_of(&volume).map(|(_, nsid)| nsid.get()), Some(7));
+    let clear: Result<(), CatalogError> = catalog.change(|state| {
+        state.subsystems.clear();
+        Ok(())
+    });
+    clear.unwrap();
+    assert_eq!(version(), 1);
+}
+
+/// Written by a program that knew no subsystems.
+const VERSION_1: &str = r#"{
+  "version": 1,
+  "generation": 2,
+  "crc32c": "0a1996dd",
+  "state": {
+    "targets": {
+      "iqn.2026-11.io.vega:t": {
+        "allow": [],
+        "auth_method": "none",
+        "data_digest": "initiator",
+        "header_digest": "initiator",
+        "luns": { "0": "a" },
+        "name": "iqn.2026-11.io.vega:t",
+        "portal_group_tag": 1,
+        "users": []
+      }
+    },
+    "volumes": {
+      "a": {
+        "phase": "ready",
+        "spec": {
+          "backing": "file",
+          "block_size": 512,
+          "name": "a",
+          "size_bytes": 1048576,
+          "uuid": "00000000-0000-0000-0000-000000000007"
+        }
+      }
+    }
+  }
+}"#;
+
+#[test]
+fn a_document_of_the_first_version_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join(document::FILE_NAME), VERSION_1).unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    assert!(catalog.recovered().is_none());
+    assert_eq!((names(&catalog), catalog.generation()), (vec!["a"], 2));
+    assert!(catalog.state().subsystems.is_empty() && catalog.state().targets.len() == 1);
 }

@@ -1,19 +1,24 @@
 //! Definitions of all commands and options.
 
+mod bench;
+mod nvmf;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use uuid::Uuid;
 
-use crate::config::{Config, ConfigError, LogFormat, PortalConfig};
+use crate::config::{Config, ConfigError, ListenerConfig, LogFormat, PortalConfig};
 use crate::model::{
     AuthMethod, ByteSize, ChapRole, ChapUserName, DigestPolicy, InitiatorPattern, IscsiName, SessionId,
     VolumeName,
 };
 use crate::version::VERSION_AND_COMMIT;
+pub(super) use bench::BenchArgs;
+pub(super) use nvmf::{ControllerCommand, SubsystemCommand, SubsystemOptions};
 
-/// Vega: block volumes over iSCSI, served from user space
+/// Vega: block volumes over iSCSI and NVMe/TCP, served from user space
 #[derive(Parser)]
 #[command(name = "vega", version = VERSION_AND_COMMIT, max_term_width = 110, arg_required_else_help = true)]
 pub(super) struct Cli {
@@ -51,7 +56,7 @@ pub(super) struct Global {
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Run a node: serve volumes over iSCSI until it is told to stop
+    /// Run a node: serve volumes over iSCSI and NVMe/TCP until it is told to stop
     Node(Box<NodeArgs>),
     /// Create, list, show, grow and delete volumes
     #[command(subcommand)]
@@ -59,13 +64,21 @@ pub(super) enum Command {
     /// Create, list, show, change and delete iSCSI targets
     #[command(subcommand)]
     Target(TargetCommand),
-    /// List and drop sessions
+    /// List and drop iSCSI sessions
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Create, list, show, change and delete NVMe/TCP subsystems
+    #[command(subcommand)]
+    Subsystem(SubsystemCommand),
+    /// List and drop NVMe/TCP controllers
+    #[command(subcommand)]
+    Controller(ControllerCommand),
     /// Show the node
     Status,
     /// Watch operations, throughput and latency of each volume
     Top(TopArgs),
+    /// Load a target and measure it; needs no node
+    Bench(Box<BenchArgs>),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -77,15 +90,19 @@ pub(super) enum Command {
 
 #[derive(Args)]
 pub(super) struct NodeArgs {
-    /// Configuration file (TOML); without one, the defaults: data in ./vega-data, portal 127.0.0.1:3260
+    /// Configuration file (TOML); without one, the defaults: data in ./vega-data, iSCSI on 127.0.0.1:3260, NVMe/TCP on
+    /// 127.0.0.1:4420
     #[arg(long, env = "VEGA_CONFIG", value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// Catalog, secrets, API socket and data files
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Portal to listen on, instead of the configured ones; may be repeated
+    /// iSCSI portal to listen on, instead of the configured ones; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<SocketAddr>,
+    /// NVMe/TCP address to listen on, instead of the configured ones, or "none"; may be repeated, tags are 1, 2, …
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    nvmf_listen: Vec<String>,
     /// TCP address of the API and of metrics, or "none"
     #[arg(long, value_name = "ADDRESS:PORT")]
     api_listen: Option<String>,
@@ -107,16 +124,11 @@ impl NodeArgs {
             let portal = |&listen| PortalConfig { listen, advertise: None, tag: 1 };
             config.iscsi.portals = self.listen.iter().map(portal).collect();
         }
+        if !self.nvmf_listen.is_empty() {
+            config.nvmf.listeners = listeners(&self.nvmf_listen)?;
+        }
         if let Some(text) = &self.api_listen {
-            config.api.listen = match text.as_str() {
-                "none" => None,
-                text => Some(text.parse().map_err(|_| ConfigError::Refused {
-                    path: "--api-listen".to_owned(),
-                    detail: format!(
-                        "{text:?} is neither an address and port such as 127.0.0.1:9503 nor \"none\""
-                    ),
-                })?),
-            };
+            config.api.listen = address_or_none("--api-listen", text, "127.0.0.1:9503")?;
         }
         if let Some(level) = &self.log_level {
             config.log.level = level.clone();
@@ -124,6 +136,27 @@ impl NodeArgs {
         config.log.format = self.log_format.unwrap_or(config.log.format);
         config.validate()
     }
+}
+
+fn address_or_none(option: &str, text: &str, example: &str) -> Result<Option<SocketAddr>, ConfigError> {
+    match text {
+        "none" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| ConfigError::Refused {
+            path: option.to_owned(),
+            detail: format!("{text:?} is neither an address and port such as {example} nor \"none\""),
+        }),
+    }
+}
+
+/// Each with a tag of its own, so that their ANA states can differ.
+fn listeners(texts: &[String]) -> Result<Vec<ListenerConfig>, ConfigError> {
+    let mut listeners = Vec::new();
+    for (text, tag) in texts.iter().zip(1..=u16::MAX) {
+        if let Some(listen) = address_or_none("--nvmf-listen", text, "127.0.0.1:4420")? {
+            listeners.push(ListenerConfig { listen, advertise: None, tag });
+        }
+    }
+    Ok(listeners)
 }
 
 /// Where the blocks of a new volume are.

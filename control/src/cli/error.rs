@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::bench::BenchRefusal;
 use crate::api::Problem;
 use crate::config::ConfigError;
 use crate::logging::LevelError;
@@ -41,12 +42,18 @@ pub(super) enum CliError {
     Write(std::io::Error),
     #[error("{input:?} is not LUN=VOLUME, for example 0=data-1")]
     LunMapping { input: String },
-    #[error("nothing is to be changed; \"vega target set --help\" lists what can be")]
-    NothingToSet,
+    #[error("{input:?} is not [NSID=]VOLUME with an NSID of its own, for example 1=data-1")]
+    Namespace { input: String },
+    #[error("nothing is to be changed; \"vega {kind} set --help\" lists what can be")]
+    NothingToSet { kind: &'static str },
     #[error("not confirmed: the data of volume {name} stays; give --yes to destroy it without a question")]
     NotConfirmed { name: String },
     #[error("the terminal cannot be used: {0}; \"vega top --once\" needs none")]
     Terminal(std::io::Error),
+    #[error("{}", .0.message)]
+    Bench(BenchRefusal),
+    #[error("cannot write the plot to {path}: {source}")]
+    Plot { path: PathBuf, source: std::io::Error },
     #[error("cannot start a command: {0}")]
     Runtime(std::io::Error),
 }
@@ -57,7 +64,9 @@ impl CliError {
         match self {
             Self::Timeout { .. } => 124,
             Self::Problem(problem) if problem.status == 504 => 124,
-            Self::Endpoint { .. } | Self::LunMapping { .. } | Self::NothingToSet | Self::Model(_) => 2,
+            Self::Bench(refusal) if refusal.is_usage => 2,
+            Self::Endpoint { .. } | Self::LunMapping { .. } | Self::Namespace { .. } => 2,
+            Self::NothingToSet { .. } | Self::Model(_) => 2,
             Self::Config(_) | Self::Level(_) => 2,
             _ => 1,
         }

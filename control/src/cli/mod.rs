@@ -5,11 +5,14 @@
 //! standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 wrong usage, 124 too late.
 
 mod args;
+mod bench;
 mod client;
+mod controller;
 mod error;
 mod output;
 mod secret;
 mod session;
+mod subsystem;
 mod target;
 mod top;
 mod volume;
@@ -24,6 +27,7 @@ use clap::{CommandFactory, Parser};
 use crate::config::{self, Config, Environment};
 use crate::logging::{self, LogHandle};
 use args::{Cli, Command, NodeArgs};
+pub use bench::{BenchAnswer, BenchOptions, BenchRefusal, BenchStart};
 use client::Client;
 use error::CliError;
 use output::Printer;
@@ -51,8 +55,11 @@ pub struct Streams<'a> {
 }
 
 /// Runs the command line of this process. `start_node` starts the cores and calls
-/// [`run_node`](crate::run::run_node); it is called for `vega node` only.
-pub fn run(start_node: impl FnOnce(NodeStart) -> ExitCode) -> ExitCode {
+/// [`run_node`](crate::run::run_node); it is called for `vega node` only. `run_bench` makes the load of `vega bench`.
+pub fn run(
+    start_node: impl FnOnce(NodeStart) -> ExitCode,
+    run_bench: impl FnOnce(&BenchOptions) -> Result<BenchAnswer, BenchRefusal>,
+) -> ExitCode {
     let interactive = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
     let (mut input, mut out, mut err) = (std::io::stdin().lock(), std::io::stdout(), std::io::stderr());
     let streams = Streams { input: &mut input, out: &mut out, err: &mut err, interactive };
@@ -63,6 +70,7 @@ pub fn run(start_node: impl FnOnce(NodeStart) -> ExitCode) -> ExitCode {
             drop(input);
             start_node(*start)
         }
+        Outcome::RunBench(start) => ExitCode::from(bench::finish(&start, run_bench, &mut out, &mut err)),
     }
 }
 
@@ -72,6 +80,8 @@ pub enum Outcome {
     Exit(u8),
     /// Run a node.
     StartNode(Box<NodeStart>),
+    /// Make a load.
+    RunBench(Box<BenchStart>),
 }
 
 /// Executes a command line, first word being the program's name.
@@ -87,6 +97,10 @@ pub fn execute(args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_
     };
     let result = match cli.command {
         Command::Node(node) => return start(*node, &mut streams),
+        Command::Bench(args) => {
+            let start = BenchStart { options: args.options(), format: cli.global.output };
+            return Outcome::RunBench(Box::new(start));
+        }
         _ => command(cli, &mut streams),
     };
     match result {
@@ -119,9 +133,11 @@ fn command(cli: Cli, streams: &mut Streams<'_>) -> Result<(), CliError> {
         }
         Command::Target(command) => target::run(command, &client, &mut printer, streams.input, streams.err),
         Command::Session(command) => session::run(command, &client, &mut printer),
+        Command::Subsystem(command) => subsystem::run(command, &client, &mut printer, streams.err),
+        Command::Controller(command) => controller::run(command, &client, &mut printer),
         Command::Status => session::status(&client, &mut printer),
         Command::Top(options) => top::run(options, &client, &mut printer),
-        Command::Node(_) | Command::Completions { .. } | Command::Openapi => {
+        Command::Node(_) | Command::Bench(_) | Command::Completions { .. } | Command::Openapi => {
             unreachable!("handled before a client is made")
         }
     }

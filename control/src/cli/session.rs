@@ -37,6 +37,7 @@ fn row(session: &SessionInfo) -> Vec<String> {
 pub(super) fn status(client: &Client, printer: &mut Printer<'_>) -> Result<(), CliError> {
     let value = client.get("/v1/node")?;
     let node: NodeStatus = client.read(value.clone())?;
+    let listeners = node.listeners.iter().map(|listener| format!("{},{}", listener.address, listener.tag));
     let mut lines = vec![
         ("Name", node.name),
         ("Version", format!("{} ({})", node.version, node.git_commit)),
@@ -44,9 +45,12 @@ pub(super) fn status(client: &Client, printer: &mut Printer<'_>) -> Result<(), C
         ("State", if node.draining { "draining" } else { "serving" }.to_owned()),
         ("Data directory", node.data_dir),
         ("Portals", joined(node.portals)),
+        ("Listeners", joined(listeners)),
         ("Volumes", node.volumes.to_string()),
         ("Targets", node.targets.to_string()),
         ("Sessions", node.sessions.to_string()),
+        ("Subsystems", node.subsystems.to_string()),
+        ("Controllers", node.controllers.to_string()),
     ];
     for core in node.cores {
         let all_seconds = core.busy_seconds + core.idle_seconds;

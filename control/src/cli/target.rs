@@ -50,7 +50,7 @@ pub(super) fn run(
                 TargetChange { alias, portal_group_tag, auth_method: auth, header_digest, data_digest };
             let body = serde_json::to_value(change).expect("a change can be written as JSON");
             if body.as_object().is_some_and(serde_json::Map::is_empty) {
-                return Err(CliError::NothingToSet);
+                return Err(CliError::NothingToSet { kind: "target" });
             }
             let value = client.request(Method::PATCH, &path_of(&iqn), Some(&body))?;
             tell(client, printer, err, value, &format!("target/{iqn} changed"))

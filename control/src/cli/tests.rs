@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::api::{self, ApiServer, Binding};
 use crate::fake::{FakeDataPlane, Fault};
-use crate::model::{ConnectionInfo, SessionId, SessionInfo};
+use crate::model::{ConnectionInfo, ControllerInfo, ControllerKind, QueueInfo, SessionId, SessionInfo};
 use crate::service::tests::Fixture;
 
 /// A node that serves in the background until it is dropped.
@@ -67,7 +67,7 @@ fn run(options: &[&str], line: &str, input: &str, interactive: bool) -> Ran {
     let streams = Streams { input: &mut input, out: &mut out, err: &mut err, interactive };
     let code = match execute(words.map(OsString::from).collect::<Vec<_>>(), streams) {
         Outcome::Exit(code) => code,
-        Outcome::StartNode(_) => panic!("no test starts a node"),
+        Outcome::StartNode(_) | Outcome::RunBench(_) => panic!("no test here starts a role"),
     };
     Ran { code, out: String::from_utf8(out).unwrap(), err: String::from_utf8(err).unwrap() }
 }
@@ -160,6 +160,89 @@ fn a_target_with_units_users_and_initiators() {
 }
 
 #[test]
+fn a_subsystem_with_namespaces_hosts_and_states() {
+    let node = Node::start();
+    let nqn = "nqn.2026-11.io.vega:s";
+    done(&node.run("volume create a --size 1MiB"));
+    done(&node.run("volume create b --size 1MiB"));
+    assert_eq!(node.run("subsystem list").out, "No subsystems; create one with \"vega subsystem create\".\n");
+    let created = node.run(&format!("subsystem create {nqn} --namespace 2=a --serial-number 0123456789"));
+    done(&created);
+    let expected = "subsystem/nqn.2026-11.io.vega:s created\n\
+                    connect a host with: nvme connect -t tcp -a 127.0.0.1 -s 4420 -n nqn.2026-11.io.vega:s\n\
+                    connect a host with: nvme connect -t tcp -a 192.0.2.10 -s 4420 -n nqn.2026-11.io.vega:s\n";
+    assert_eq!(created.out, expected);
+    assert!(created.err.contains("every host that reaches a listener"), "{}", created.err);
+    done(&node.run(&format!("subsystem create {nqn} --namespace 2=a")));
+    let added = node.run(&format!("subsystem add-namespace {nqn} b"));
+    assert_eq!(added.out, "subsystem/nqn.2026-11.io.vega:s namespace 1 is volume b\n");
+    assert_eq!(node.run(&format!("subsystem add-namespace {nqn} b --nsid 0")).code, 2);
+    assert_eq!(node.run(&format!("subsystem add-namespace {nqn} b --nsid 2")).code, 1);
+    done(&node.run(&format!("subsystem allow-host {nqn} nqn.2014-08.org.nvmexpress:uuid:*")));
+    done(&node.run(&format!("subsystem set-ana {nqn} --listener 2 --state non-optimized")));
+    let list = node.run("subsystem list").out;
+    let expected = "NQN                     NAMESPACES   HOSTS                               LISTENERS                     STATE\n\
+                    nqn.2026-11.io.vega:s   1=b,2=a      nqn.2014-08.org.nvmexpress:uuid:*   1=optimized,2=non-optimized   online\n";
+    assert_eq!(list, expected);
+    for output in ["table", "json", "yaml"] {
+        let shown = node.run(&format!("subsystem show {nqn} --output {output}"));
+        done(&shown);
+        assert!(shown.out.contains("0123456789") && shown.out.contains("non-optimized"), "{}", shown.out);
+    }
+    assert!(node.run(&format!("subsystem show {nqn}")).out.contains("Connect:        nvme connect -t tcp"));
+    assert!(node.run("volume list").out.contains("nqn.2026-11.io.vega:s/2"));
+    let set = node.run("subsystem set-ana --all --listener 1 --state inaccessible");
+    assert_eq!(set.out, "every subsystem is inaccessible by listener 1\n");
+    assert_eq!(node.run(&format!("subsystem set-ana {nqn} --all --listener 1 --state change")).code, 2);
+    assert_eq!(node.run("subsystem set-ana --listener 1 --state change").code, 2);
+    let unknown = node.run(&format!("subsystem set-ana {nqn} --listener 7 --state optimized"));
+    assert_eq!((unknown.code, unknown.err.contains("[[nvmf.listener]]")), (1, true));
+    let back = node.run(&format!("subsystem set-ana {nqn} --listener 1 --state optimized -o json"));
+    assert!(back.out.contains("\"ana\"") && back.err.is_empty(), "{}{}", back.out, back.err);
+    done(&node.run(&format!("subsystem set {nqn} --data-digest require")));
+    assert_eq!(node.run(&format!("subsystem set {nqn}")).code, 2);
+    let last = node.run(&format!("subsystem deny-host {nqn} nqn.2014-08.org.nvmexpress:uuid:*"));
+    assert_eq!((last.code, last.err.contains("--admit-all")), (1, true));
+    done(&node.run(&format!("subsystem deny-host {nqn} nqn.2014-08.org.nvmexpress:uuid:* --admit-all")));
+    done(&node.run(&format!("subsystem remove-namespace {nqn} 2")));
+    done(&node.run(&format!("subsystem delete {nqn}")));
+    assert_eq!(node.run("subsystem list -o json").out.trim(), "[]");
+}
+
+#[test]
+fn controllers_are_listed_and_dropped() {
+    let node = Node::start();
+    assert_eq!(node.run("controller list").out, "No controllers.\n");
+    let queue = |queue_id| QueueInfo { queue_id, peer: ([192, 0, 2, 7], 51514 + queue_id).into() };
+    node.plane.add_controller(ControllerInfo {
+        id: "0-2@nqn.2026-11.io.vega:s".parse().unwrap(),
+        kind: ControllerKind::Io,
+        host_nqn: "nqn.2026-11.io.example:h".to_owned(),
+        host_id: uuid::Uuid::from_u128(7),
+        listener: 1.try_into().unwrap(),
+        keep_alive_ms: 7500,
+        queues: (0..5).map(queue).collect(),
+        commands: 3,
+    });
+    let expected = "ID                          KIND   HOST                       LISTENER   QUEUES   PEER        KEEP-ALIVE   COMMANDS\n\
+                    0-2@nqn.2026-11.io.vega:s   io     nqn.2026-11.io.example:h   1          5        192.0.2.7   7.5s         3\n";
+    assert_eq!(node.run("controller list").out, expected);
+    assert!(node.run("controller list -o yaml").out.contains("192.0.2.7:51518"));
+    assert!(node.run("status").out.contains("Controllers:     1\n"));
+    let top = node.run("top --once --interval 0").out;
+    let expected = "No volumes.\n\nSUBSYSTEM               CORE   CONTROLLERS   CONNECTIONS\n\
+                    nqn.2026-11.io.vega:s   0      1             5\n";
+    assert_eq!(top, expected);
+    done(&node.run("controller drop 0-2@nqn.2026-11.io.vega:s"));
+    let gone = node.run("controller drop 0-2@nqn.2026-11.io.vega:s");
+    assert_eq!(
+        (gone.code, gone.err.contains("controller 0-2@nqn.2026-11.io.vega:s does not exist")),
+        (1, true)
+    );
+    assert_eq!(node.run("controller drop 0-2").code, 2);
+}
+
+#[test]
 fn secrets_are_read_from_files_too() {
     let node = Node::start();
     let file = node._dir.path().join("secret");
@@ -197,6 +280,7 @@ fn sessions_status_and_top() {
     assert_eq!((gone.code, gone.err.contains("session 0-17 does not exist")), (1, true));
     let status = node.run("status").out;
     assert!(status.contains("State:           serving") && status.contains("127.0.0.1:3260,1"), "{status}");
+    assert!(status.contains("Listeners:       127.0.0.1:4420,1,192.0.2.10:4420,2\n"), "{status}");
     done(&node.run("volume create a --size 1MiB"));
     node.plane.record("a", "read", 4096, 20_000);
     let top = node.run("top --once --interval 0").out;
@@ -244,6 +328,8 @@ fn a_wrong_configuration_is_said_before_anything_starts() {
     assert!(wrong.err.contains("did you mean reactor.spin_us?"), "{}", wrong.err);
     let remote = run(&[], "node --api-listen 0.0.0.0:9503", "", false);
     assert_eq!((remote.code, remote.err.contains("allow_remote")), (2, true));
+    let address = run(&[], "node --nvmf-listen 127.0.0.1", "", false);
+    assert_eq!((address.code, address.err.contains("127.0.0.1:4420")), (2, true), "{}", address.err);
     let missing = run(&[], "node --config /nonexistent.toml", "", false);
     assert_eq!((missing.code, missing.err.contains("/nonexistent.toml")), (2, true));
 }
@@ -253,7 +339,7 @@ fn completions_and_the_document_need_no_node() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&[], &format!("completions {shell}"), "", false);
         done(&script);
-        assert!(script.out.contains("vega") && script.out.contains("volume"), "{shell}");
+        assert!(script.out.contains("vega") && script.out.contains("add-namespace"), "{shell}");
     }
     assert_eq!(run(&[], "openapi", "", false).out, api::openapi_json());
 }

@@ -120,7 +120,10 @@ fn notes(view: &VolumeView, err: &mut dyn Write) {
 }
 
 fn mapped(view: &VolumeView) -> String {
-    joined(view.mapped_by.iter().map(|mapping| format!("{}/{}", mapping.target, mapping.lun)))
+    let units = view.mapped_by.iter().map(|mapping| format!("{}/{}", mapping.target, mapping.lun));
+    let namespace =
+        view.namespace.iter().map(|namespace| format!("{}/{}", namespace.subsystem, namespace.nsid));
+    joined(units.chain(namespace))
 }
 
 fn row(view: &VolumeView) -> Vec<String> {

@@ -6,6 +6,7 @@
 mod environment;
 mod error;
 mod load;
+mod nvmf;
 mod objects;
 
 use std::collections::BTreeSet;
@@ -18,8 +19,9 @@ use serde::Deserialize;
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use load::{load, load_text};
+pub use nvmf::{ListenerConfig, NvmfConfig, NvmfLimits, NvmfTimeouts};
 pub(crate) use objects::default_block_size;
-pub use objects::{TargetConfig, UserConfig, VolumeConfig};
+pub use objects::{SubsystemConfig, TargetConfig, UserConfig, VolumeConfig};
 
 use crate::model::ByteSize;
 
@@ -33,6 +35,8 @@ pub struct Config {
     pub reactor: ReactorConfig,
     /// The iSCSI service.
     pub iscsi: IscsiConfig,
+    /// The NVMe/TCP service.
+    pub nvmf: NvmfConfig,
     /// The management API.
     pub api: ApiConfig,
     /// The log.
@@ -43,6 +47,9 @@ pub struct Config {
     /// Targets that are created when they do not exist.
     #[serde(rename = "target")]
     pub targets: Vec<TargetConfig>,
+    /// Subsystems that are created when they do not exist.
+    #[serde(rename = "subsystem")]
+    pub subsystems: Vec<SubsystemConfig>,
 }
 
 /// `[node]`.
@@ -219,7 +226,7 @@ pub struct IscsiTimeouts {
     pub nop_interval_s: u32,
     /// It is closed when it has not answered by then, in seconds.
     pub nop_answer_s: u32,
-    /// How long commands in flight may take when the node stops, in seconds.
+    /// How long commands in flight, of either protocol, may take when the node stops, in seconds.
     pub drain_s: u32,
 }
 
@@ -297,6 +304,7 @@ impl Config {
     /// Relations between values, which the types cannot hold.
     pub fn validate(&self) -> Result<(), ConfigError> {
         self.validate_iscsi()?;
+        self.nvmf.validate()?;
         if let Cores::List(list) = &self.reactor.cores {
             let different: BTreeSet<_> = list.iter().collect();
             ConfigError::check("reactor.cores", different.len() == list.len() && !list.is_empty(), || {
@@ -304,8 +312,9 @@ impl Config {
             })?;
         }
         let buffers = self.reactor.buffer_bytes.0;
-        ConfigError::check("reactor.buffer_bytes", (8 << 20..=1 << 40).contains(&buffers), || {
-            format!("{} is outside of 8MiB to 1TiB for each core", self.reactor.buffer_bytes)
+        // The longest transfer of one command, 8 MiB, and as much again for everybody else.
+        ConfigError::check("reactor.buffer_bytes", (16 << 20..=1 << 40).contains(&buffers), || {
+            format!("{} is outside of 16MiB to 1TiB for each core", self.reactor.buffer_bytes)
         })?;
         if let Some(listen) = self.api.listen {
             let allowed = listen.ip().is_loopback() || self.api.allow_remote;
@@ -317,7 +326,8 @@ impl Config {
             })?;
         }
         self.volumes.iter().try_for_each(VolumeConfig::validate)?;
-        self.targets.iter().try_for_each(TargetConfig::validate)
+        self.targets.iter().try_for_each(TargetConfig::validate)?;
+        self.subsystems.iter().try_for_each(SubsystemConfig::validate)
     }
 
     fn validate_iscsi(&self) -> Result<(), ConfigError> {

@@ -1,4 +1,4 @@
-//! `[[volume]]` and `[[target]]`: what a node creates at start when it does not exist yet.
+//! `[[volume]]`, `[[target]]` and `[[subsystem]]`: what a node creates at start when it does not exist yet.
 //!
 //! The catalog stays the truth: an object that exists is left as it is, also when the file says otherwise.
 
@@ -10,8 +10,9 @@ use uuid::Uuid;
 
 use super::ConfigError;
 use crate::model::{
-    AuthMethod, Backing, ByteSize, ChapRole, ChapUser, ChapUserName, DigestPolicy, InitiatorPattern,
-    IscsiName, Lun, TargetSpec, VolumeName, VolumeSpec,
+    AnaState, AuthMethod, Backing, ByteSize, ChapRole, ChapUser, ChapUserName, DigestPolicy, HostDigest,
+    HostPattern, InitiatorPattern, IscsiName, Lun, ModelNumber, Nqn, Nsid, PortId, SerialNumber,
+    SubsystemSpec, TargetSpec, VolumeName, VolumeSpec,
 };
 
 /// `[[volume]]`.
@@ -136,5 +137,60 @@ impl TargetConfig {
 
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.to_spec().map(drop)
+    }
+}
+
+/// `[[subsystem]]`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubsystemConfig {
+    /// Its name.
+    pub nqn: Nqn,
+    /// Serial number that hosts show; made from a new UUID when absent.
+    #[serde(default)]
+    pub serial_number: Option<SerialNumber>,
+    /// Model number that hosts show.
+    #[serde(default)]
+    pub model_number: ModelNumber,
+    /// Namespaces: NSID to volume.
+    #[serde(default)]
+    pub namespaces: BTreeMap<Nsid, VolumeName>,
+    /// Hosts that may connect; empty admits every host.
+    #[serde(default)]
+    pub allow: BTreeSet<HostPattern>,
+    /// ANA state by listener tag; what is not listed is optimized.
+    #[serde(default)]
+    pub ana: BTreeMap<PortId, AnaState>,
+    /// Header digest.
+    #[serde(default)]
+    pub header_digest: HostDigest,
+    /// Data digest.
+    #[serde(default)]
+    pub data_digest: HostDigest,
+}
+
+impl SubsystemConfig {
+    /// The subsystem that it describes; with a new serial number when it names none.
+    pub fn to_spec(&self) -> SubsystemSpec {
+        SubsystemSpec {
+            nqn: self.nqn.clone(),
+            serial_number: self
+                .serial_number
+                .clone()
+                .unwrap_or_else(|| SerialNumber::of_uuid(Uuid::new_v4())),
+            model_number: self.model_number.clone(),
+            namespaces: self.namespaces.clone(),
+            allow: self.allow.clone(),
+            ana: self.ana.clone(),
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<(), ConfigError> {
+        self.to_spec().validate().map_err(|error| ConfigError::Refused {
+            path: format!("subsystem {}", self.nqn),
+            detail: error.to_string(),
+        })
     }
 }

@@ -15,6 +15,17 @@ fn nothing_at_all_is_the_default() {
     assert_eq!(read("").unwrap(), Config::default());
 }
 
+/// Every key that a configuration may have.
+const KEYS: &str = "
+    name data_dir cores idle spin_us buffer_bytes stall_us listen advertise tag
+    connections_per_session sessions max_recv_data_segment_bytes max_burst_bytes first_burst_bytes
+    outstanding_r2t queue_depth login_s nop_interval_s nop_answer_s drain_s socket allow_remote
+    format level size block_size backing uuid core alias portal_group_tag luns auth_method role
+    secret_file allow header_digest data_digest io_queues_per_controller
+    in_capsule_data_bytes connect_s
+    nqn serial_number model_number namespaces ana
+";
+
 #[test]
 fn the_example_documents_every_key_and_equals_the_defaults() {
     let example = include_str!("../../../vega.example.toml");
@@ -26,47 +37,8 @@ fn the_example_documents_every_key_and_equals_the_defaults() {
         .fold(String::new(), |text, line| text + line + "\n");
     let config = read(&with_objects).unwrap();
     assert!(config.volumes.len() >= 2 && !config.targets.is_empty() && !config.targets[0].users.is_empty());
-    for key in [
-        "name",
-        "data_dir",
-        "cores",
-        "idle",
-        "spin_us",
-        "buffer_bytes",
-        "stall_us",
-        "listen",
-        "advertise",
-        "tag",
-        "connections_per_session",
-        "sessions",
-        "max_recv_data_segment_bytes",
-        "max_burst_bytes",
-        "first_burst_bytes",
-        "outstanding_r2t",
-        "queue_depth",
-        "login_s",
-        "nop_interval_s",
-        "nop_answer_s",
-        "drain_s",
-        "socket",
-        "allow_remote",
-        "format",
-        "level",
-        "size",
-        "block_size",
-        "backing",
-        "uuid",
-        "core",
-        "alias",
-        "portal_group_tag",
-        "luns",
-        "auth_method",
-        "role",
-        "secret_file",
-        "allow",
-        "header_digest",
-        "data_digest",
-    ] {
+    assert_eq!((config.subsystems[0].namespaces.len(), config.subsystems[0].ana.len()), (2, 1));
+    for key in KEYS.split_whitespace() {
         let shown = example.lines().any(|line| {
             line.trim_start_matches(['#', '|', ' ']).split('=').next().is_some_and(|k| k.trim() == key)
                 || line.contains(&format!("{key} = "))
@@ -102,6 +74,18 @@ fn wrong_values_are_named_with_their_path() {
     assert!(refusal("[reactor").contains("is not TOML"));
     assert!(refusal("[[target]]\nname = 'disk'").contains("iqn."));
     assert!(refusal("[[target]]\nname = 'iqn.2026-11.io.vega:a'\nluns = { 300 = 'a' }").contains("LUN 300"));
+    let subsystem = |rest: &str| refusal(&format!("[[subsystem]]\nnqn = 'nqn.2026-11.io.vega:a'\n{rest}"));
+    assert!(
+        subsystem("namespaces = { 0 = 'a' }").contains("subsystem[0].namespaces.0: NSID 0 is out of range")
+    );
+    assert!(subsystem("namespaces = { 01 = 'a' }").contains("an NSID from 1 to 1024"));
+    assert!(subsystem("namespaces = { 1 = 'a', 2 = 'a' }").contains("namespace 1 and namespace 2"));
+    assert!(subsystem("ana = { 1 = 'broken' }").contains("unknown variant `broken`"));
+    assert!(subsystem("serial_number = ''").contains("serial number"));
+    assert!(subsystem("allow = ['*']").contains("an empty list already admits everyone"));
+    assert!(refusal("[[subsystem]]\nnqn = 'iqn.2026-11.io.vega:a'").contains("nqn."));
+    let discovery = "[[subsystem]]\nnqn = 'nqn.2014-08.org.nvmexpress.discovery'";
+    assert!(refusal(discovery).contains("discovery subsystem"));
 }
 
 #[test]
@@ -115,7 +99,41 @@ fn relations_are_checked() {
     assert!(refusal("[iscsi.limits]\nfirst_burst_bytes = '2MiB'").contains("max_burst_bytes"));
     assert!(refusal("[iscsi.limits]\nmax_burst_bytes = '16MiB'").contains("16777215"));
     assert!(refusal("[reactor]\ncores = [1, 1]").contains("none twice"));
-    assert!(refusal("[reactor]\nbuffer_bytes = 1").contains("8MiB"));
+    assert!(refusal("[reactor]\nbuffer_bytes = 1").contains("16MiB"));
+}
+
+#[test]
+fn listeners_and_their_limits_are_checked() {
+    let off = read("[nvmf]\nlistener = []").unwrap();
+    assert!(!off.nvmf.enabled() && Config::default().nvmf.enabled());
+    let listener = |rest: &str| format!("[[nvmf.listener]]\nlisten = '127.0.0.1:4420'\n{rest}\n");
+    assert!(refusal(&listener("tag = 0")).contains("nvmf.listener[0].tag: tag 0 is reserved"));
+    assert!(refusal(&(listener("") + &listener("tag = 2"))).contains("listed twice"));
+    for bad in ["192.0.2.10", ":4420", "host:0", "host:x", "host:65536"] {
+        assert!(refusal(&listener(&format!("advertise = '{bad}'"))).contains("host:port"), "{bad}");
+    }
+    assert_eq!(refusal(&listener("port = 1")), "test.toml: unknown key nvmf.listener[0].port");
+    let advertised = read(&listener("advertise = 'storage.example:4420'\ntag = 7")).unwrap();
+    let told = advertised.nvmf.listeners[0].listener(([127, 0, 0, 1], 4421).into());
+    assert_eq!((told.tag.get(), told.address.as_str()), (7, "storage.example:4420"));
+    let told = Config::default().nvmf.listeners[0].listener(([127, 0, 0, 1], 4421).into());
+    assert_eq!((told.tag.get(), told.address.as_str()), (1, "127.0.0.1:4421"));
+    for (key, values) in [
+        ("io_queues_per_controller", "0 65"),
+        ("queue_depth", "1 1025"),
+        ("in_capsule_data_bytes", "4000 16896"),
+    ] {
+        for value in values.split(' ') {
+            let text = refusal(&format!("[nvmf.limits]\n{key} = {value}"));
+            assert!(text.starts_with(&format!("nvmf.limits.{key}: ")), "{text}");
+        }
+    }
+    assert!(refusal("[nvmf.timeouts]\nconnect_s = 16").contains("connect_s"));
+    assert!(
+        refusal("[nvmf.timeouts]\nkeep_alive_ms = 60").contains("unknown key nvmf.timeouts.keep_alive_ms")
+    );
+    let (most, text) = (crate::limits::LISTENERS_MAX, listener("").replace("4420", "0"));
+    assert!(read(&text.repeat(most)).is_ok() && refusal(&text.repeat(most + 1)).contains("too many"));
 }
 
 #[test]
@@ -128,5 +146,6 @@ fn the_environment_wins_over_the_file_and_is_checked_like_it() {
     assert_eq!(with("VEGA_REACTOR__SPIN_US", "7").unwrap().reactor.spin_us, 7);
     assert_eq!(with("VEGA_REACTOR__IDLE", "poll").unwrap().reactor.idle, IdlePolicy::Poll);
     assert_eq!(with("VEGA_ISCSI__LIMITS__QUEUE_DEPTH", "9").unwrap().iscsi.limits.queue_depth, 9);
+    assert!(!with("VEGA_NVMF__LISTENER", "[]").unwrap().nvmf.enabled());
     assert!(with("VEGA_REACTOR__SPIN_MS", "7").unwrap_err().to_string().contains("reactor.spin_us"));
 }

@@ -1,5 +1,6 @@
 //! What is measured, under which name.
 
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,8 @@ use reactor::stats::CoreStats;
 
 use super::Gathered;
 use super::family::{Family, Kind};
-use crate::bridge::{CoreReport, VolumeStats};
+use crate::bridge::{CoreReport, SubsystemStats, VolumeStats};
+use crate::catalog::State;
 use crate::service::Service;
 use crate::version;
 
@@ -24,9 +26,12 @@ pub async fn gather(service: &Service) -> Gathered {
         gauge("vega_node_ready", "1 when everything desired is served, else 0", flag(readiness.ready)),
         gauge("vega_data_plane_up", "1 when the data plane answers control, else 0", flag(error.is_none())),
         gauge("vega_volumes", "Volumes in the catalog", state.volumes.len() as f64),
-        gauge("vega_targets", "Targets in the catalog", state.targets.len() as f64),
+        gauge("vega_targets", "iSCSI targets in the catalog", state.targets.len() as f64),
+        gauge("vega_subsystems", "NVMe/TCP subsystems in the catalog", state.subsystems.len() as f64),
     ];
     families.extend(volumes(&report.volumes));
+    families.extend(subsystems(&report.subsystems));
+    families.push(ana_states(service, &state));
     families.extend(cores(&report.cores));
     families.extend(process(service.facts().started_at));
     let started = service.facts().started_at.as_second().try_into().unwrap_or(0);
@@ -47,7 +52,7 @@ fn build_info() -> Family {
 fn volumes(volumes: &[VolumeStats]) -> Vec<Family> {
     let gauge = |name, help| Family::new(Kind::Gauge, name, help);
     let counter = |name, help| Family::new(Kind::Counter, name, help);
-    let mut size = gauge("vega_volume_size_bytes", "Size of the volume as initiators see it");
+    let mut size = gauge("vega_volume_size_bytes", "Size of the volume as initiators and hosts see it");
     let mut allocated = gauge("vega_volume_allocated_bytes", "What the volume occupies in its back end");
     let mut operations = counter("vega_volume_operations", "Operations that ended, well or not");
     let mut bytes = counter("vega_volume_bytes", "Payload of operations that ended well");
@@ -72,6 +77,36 @@ fn volumes(volumes: &[VolumeStats]) -> Vec<Family> {
         }
     }
     vec![size, allocated, operations, bytes, errors, durations]
+}
+
+/// Labels are names of the catalog and cores; who is connected is a matter of the API.
+fn subsystems(subsystems: &[SubsystemStats]) -> [Family; 2] {
+    let gauge = |name, help| Family::new(Kind::Gauge, name, help);
+    let mut controllers =
+        gauge("vega_controllers", "NVMe/TCP controllers, those of discovery under its well-known name");
+    let mut connections = gauge("vega_controller_connections", "TCP connections (queues) of controllers");
+    for subsystem in subsystems {
+        let labels = || vec![("subsystem", subsystem.nqn.to_string()), ("core", subsystem.core.to_string())];
+        controllers.push(labels(), subsystem.controllers as f64);
+        connections.push(labels(), subsystem.connections as f64);
+    }
+    [controllers, connections]
+}
+
+/// One series for each way to each subsystem; its state is a label, so that an alert names it.
+fn ana_states(service: &Service, state: &State) -> Family {
+    let help = "ANA state of the subsystem as reached by the listener; always 1";
+    let mut family = Family::new(Kind::Gauge, "vega_subsystem_ana_state", help);
+    let tags: BTreeSet<_> = service.facts().listeners.iter().map(|listener| listener.tag).collect();
+    for (nqn, spec) in &state.subsystems {
+        for tag in &tags {
+            let state = spec.ana_state(*tag).as_str().to_owned();
+            let labels =
+                vec![("subsystem", nqn.to_string()), ("listener", tag.to_string()), ("state", state)];
+            family.push(labels, 1.0);
+        }
+    }
+    family
 }
 
 type CoreReading = fn(&CoreStats) -> f64;
@@ -100,7 +135,9 @@ const CORE_GAUGES: &[(&str, &str, CoreReading)] = &[
     ("vega_core_longest_stall_seconds", "The longest turn that was counted as a stall", |core| {
         core.longest_stall_ns.get() as f64 * NS
     }),
-    ("vega_connections", "TCP connections, logged in or not", |core| core.connections.get() as f64),
+    ("vega_connections", "TCP connections of both protocols, logged in or not", |core| {
+        core.connections.get() as f64
+    }),
     ("vega_core_file_operations", "File operations in flight", |core| core.file_operations.get() as f64),
     ("vega_buffer_pool_bytes", "Buffer memory of the core", |core| core.buffer_total_bytes.get() as f64),
     ("vega_buffer_pool_available_bytes", "Buffer memory of the core that is free", |core| {

@@ -1,8 +1,8 @@
 //! Metrics for Prometheus, read at scrape time from counters that the cores write.
 //!
 //! [`gather`] makes one list of families; each format is written from it. Text shows classic histogram buckets, the
-//! protobuf format native ones as well. Names carry their unit, labels are volumes, operations and cores, never
-//! connections, so that the number of series is bounded by the catalog.
+//! protobuf format native ones as well. Names carry their unit, labels are volumes, operations, subsystems and
+//! cores, never hosts or connections, so that the number of series is bounded by the catalog.
 
 mod family;
 mod format;

@@ -17,6 +17,18 @@ async fn gathered() -> Gathered {
         it.plane.record("a", "read", 4096, latency_ns);
     }
     it.plane.record("b", "flush", 0, 1_000_000);
+    let new = serde_json::json!({ "nqn": "nqn.2026-11.io.vega:s", "ana": { "2": "inaccessible" } });
+    it.service.create_subsystem(serde_json::from_value(new).unwrap()).await.unwrap();
+    for (id, kind) in
+        [("0-1@nqn.2026-11.io.vega:s", "io"), ("0-1@nqn.2014-08.org.nvmexpress.discovery", "discovery")]
+    {
+        let controller = serde_json::json!({
+            "id": id, "kind": kind, "host_nqn": "nqn.2026-11.io.example:h", "listener": 1, "keep_alive_ms": 5000,
+            "host_id": "f81d4fae-7dec-11d0-a765-00a0c91e6bf6", "commands": 0,
+            "queues": [{ "queue_id": 0, "peer": "192.0.2.7:51514" }, { "queue_id": 1, "peer": "192.0.2.7:51516" }]
+        });
+        it.plane.add_controller(serde_json::from_value(controller).unwrap());
+    }
     gather(&it.service).await
 }
 
@@ -78,6 +90,15 @@ async fn text_follows_the_rules_and_says_what_happened() {
     assert_eq!(read("vega_volume_operation_duration_seconds_count{volume=\"b\",operation=\"flush\"}"), 1.0);
     assert_eq!(read("vega_node_ready"), 1.0);
     assert_eq!(read("vega_sessions{core=\"0\"}"), 0.0);
+    assert_eq!(read("vega_subsystems"), 1.0);
+    let discovery = "subsystem=\"nqn.2014-08.org.nvmexpress.discovery\",core=\"0\"";
+    assert_eq!(read(&format!("vega_controllers{{{discovery}}}")), 1.0);
+    let subsystem = "subsystem=\"nqn.2026-11.io.vega:s\"";
+    assert_eq!(read(&format!("vega_controller_connections{{{subsystem},core=\"0\"}}")), 2.0);
+    for (listener, state) in [(1, "optimized"), (2, "inaccessible")] {
+        let labels = format!("{subsystem},listener=\"{listener}\",state=\"{state}\"");
+        assert_eq!(read(&format!("vega_subsystem_ana_state{{{labels}}}")), 1.0);
+    }
     assert_eq!(read("vega_core_busy_seconds_total{core=\"0\"}"), 0.0);
     assert!(samples.keys().any(|series| series.starts_with("vega_build_info{version=")));
     if let Some(path) = std::env::var_os("VEGA_METRICS_OUT") {

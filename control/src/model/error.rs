@@ -121,11 +121,11 @@ pub enum ModelError {
         /// Most bytes.
         max: usize,
     },
-    /// More entries than one target may have.
-    #[error("target {target}: {count} {what} are too many; the limit is {max}")]
+    /// More entries than one object may have.
+    #[error("{of}: {count} {what} are too many; the limit is {max}")]
     TooMany {
-        /// The target.
-        target: String,
+        /// The object: its kind and name.
+        of: String,
         /// Entries of which kind.
         what: &'static str,
         /// How many.
@@ -169,5 +169,84 @@ pub enum ModelError {
         target: String,
         /// The user.
         user: String,
+    },
+    /// Not an NVMe Qualified Name.
+    #[error(
+        "NQN {input:?}: {reason}; use nqn.YYYY-MM.reversed.domain:name, for example \"nqn.2026-11.io.vega:data-1\", or \
+         nqn.2014-08.org.nvmexpress:uuid: and a UUID"
+    )]
+    Nqn {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not an entry of the allow list of a subsystem.
+    #[error(
+        "host {input:?}: {reason}; give a host NQN (on Linux: cat /etc/nvme/hostnqn), or the beginning of one followed \
+         by '*', for example \"nqn.2014-08.org.nvmexpress:uuid:*\""
+    )]
+    HostPattern {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// Not a serial or model number.
+    #[error(
+        "{what} {input:?}: {reason}; use 1 to {max_bytes} printable ASCII characters that do not begin or end with a \
+         blank"
+    )]
+    IdentifyText {
+        /// Serial number or model number.
+        what: &'static str,
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+        /// Most characters.
+        max_bytes: usize,
+    },
+    /// An NSID outside of what a subsystem serves.
+    #[error("NSID {nsid} is out of range; use 1 to {max}")]
+    Nsid {
+        /// What was given.
+        nsid: u64,
+        /// Largest NSID.
+        max: u32,
+    },
+    /// A port identifier that names no listener.
+    #[error("listener tag {tag} is out of range; use 1 to 65535")]
+    PortId {
+        /// What was given.
+        tag: u64,
+    },
+    /// The name of discovery itself.
+    #[error("{nqn} is the name of the discovery subsystem, which is there by itself; choose another name")]
+    DiscoveryNqn {
+        /// The name.
+        nqn: String,
+    },
+    /// One volume as two namespaces: a host would find the same identifiers twice and use neither.
+    #[error(
+        "subsystem {nqn}: volume {volume} is namespace {first} and namespace {second}; a volume is one namespace"
+    )]
+    VolumeTwice {
+        /// The subsystem.
+        nqn: String,
+        /// The volume.
+        volume: String,
+        /// Its first NSID.
+        first: u32,
+        /// Its second NSID.
+        second: u32,
+    },
+    /// No NSID is left.
+    #[error("subsystem {nqn} has {max} namespaces, which is the limit; use another subsystem")]
+    NoFreeNsid {
+        /// The subsystem.
+        nqn: String,
+        /// The limit.
+        max: usize,
     },
 }

@@ -115,15 +115,7 @@ fn check_iqn(rest: &str) -> Result<(), &'static str> {
         return Err("there is no domain after the date");
     };
     check_date(date)?;
-    let label_ok = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-    };
-    if !domain.split('.').all(label_ok) {
-        return Err("the reversed domain is not one");
-    }
+    check_reversed_domain(domain)?;
     if rest.ends_with(':') {
         return Err("there is nothing after ':'");
     }
@@ -134,7 +126,17 @@ fn check_iqn(rest: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn check_date(date: &str) -> Result<(), &'static str> {
+pub(super) fn check_reversed_domain(domain: &str) -> Result<(), &'static str> {
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    if domain.split('.').all(label_ok) { Ok(()) } else { Err("the reversed domain is not one") }
+}
+
+pub(super) fn check_date(date: &str) -> Result<(), &'static str> {
     let reason = "the date is not YYYY-MM";
     let Some((year, month)) = date.split_once('-') else {
         return Err(reason);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Listener;
+
 /// One reactor.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct CoreStatus {
@@ -40,12 +42,18 @@ pub struct NodeStatus {
     pub data_dir: String,
     /// Portals as initiators are told them.
     pub portals: Vec<String>,
+    /// Listeners of NVMe/TCP as hosts are told them; none when it is switched off.
+    pub listeners: Vec<Listener>,
     /// Volumes in the catalog.
     pub volumes: u64,
     /// Targets in the catalog.
     pub targets: u64,
-    /// Sessions that are logged in.
+    /// Subsystems in the catalog.
+    pub subsystems: u64,
+    /// iSCSI sessions that are logged in.
     pub sessions: u64,
+    /// NVMe/TCP controllers, of discovery and of I/O.
+    pub controllers: u64,
     /// True while it takes no new work because it is about to stop.
     pub draining: bool,
     /// The reactors.

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::name::{shortened, text_newtype};
+use super::number::number_or_digits;
 use super::{IscsiName, ModelError, Secret, VolumeName};
 use crate::limits::{
     ALIAS_BYTES_MAX, ALLOW_PER_TARGET_MAX, CHAP_NAME_BYTES_MAX, ISCSI_NAME_BYTES_MAX, LUN_MAX,
@@ -38,29 +39,8 @@ impl TryFrom<u64> for Lun {
 impl<'de> Deserialize<'de> for Lun {
     /// A number, or its digits: the key of a JSON object is always text.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Lun;
-
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(formatter, "a LUN from 0 to {LUN_MAX}")
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Lun, E> {
-                Lun::try_from(number).map_err(E::custom)
-            }
-
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Lun, E> {
-                let wrong = |_| E::invalid_value(serde::de::Unexpected::Signed(number), &self);
-                u64::try_from(number).map_err(wrong).and_then(|number| self.visit_u64(number))
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Lun, E> {
-                let wrong = |_| E::invalid_value(serde::de::Unexpected::Str(text), &self);
-                text.parse().map_err(wrong).and_then(|number| self.visit_u64(number))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
+        let number = number_or_digits(deserializer, &format!("a LUN from 0 to {LUN_MAX}"))?;
+        Self::try_from(number).map_err(serde::de::Error::custom)
     }
 }
 
@@ -267,7 +247,7 @@ impl TargetSpec {
         ];
         for (what, count, max) in counts {
             if count > max {
-                return Err(ModelError::TooMany { target: self.name.to_string(), what, count, max });
+                return Err(ModelError::TooMany { of: format!("target {}", self.name), what, count, max });
             }
         }
         let mut own = self.users.iter().filter(|user| user.role == ChapRole::Target);
@@ -344,7 +324,7 @@ mod tests {
     fn luns_are_read_from_numbers_and_from_keys() {
         let read = |text: &str| serde_json::from_str::<BTreeMap<Lun, u8>>(text).map(|map| map.len());
         assert_eq!(read(r#"{"0":1,"255":2}"#).unwrap(), 2);
-        for bad in [r#"{"256":1}"#, r#"{"-1":1}"#, r#"{"a":1}"#, r#"{"":1}"#] {
+        for bad in [r#"{"256":1}"#, r#"{"-1":1}"#, r#"{"a":1}"#, r#"{"":1}"#, r#"{"01":1}"#, r#"{"+1":1}"#] {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert_eq!(serde_json::from_str::<Lun>("7").unwrap().get(), 7);

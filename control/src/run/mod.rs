@@ -1,7 +1,7 @@
 //! Life of a node: restore, serve, drain.
 //!
-//! Order of a start: lock and read the catalog, open the API, open volumes and targets, create what the configuration
-//! names, say "ready". The API answers from its first moment, `/readyz` says how far things are. Order of a stop:
+//! Order of a start: lock and read the catalog, open the API, open volumes, targets and subsystems, create what the
+//! configuration names, say "ready". The API answers from its first moment, `/readyz` says how far things are. Order of a stop:
 //! refuse changes, drain the data plane, close the API. A second signal ends the process at once; what was
 //! acknowledged is then as safe as after a crash.
 
@@ -20,6 +20,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ConfigError, Environment};
 use crate::limits::{API_STOP_GRACE, CONTROL_THREADS, RETRY_INTERVAL};
 use crate::logging::LogHandle;
+use crate::model::Listener;
 use crate::service::{NodeFacts, Service};
 use signals::{Signal, Signals};
 
@@ -31,6 +32,9 @@ pub struct NodeControl {
     pub data_plane: Arc<dyn DataPlane>,
     /// The portals as they were really bound (port 0 resolved), `address:port,tag`.
     pub portals: Vec<String>,
+    /// The listeners of NVMe/TCP as they were really bound
+    /// ([`ListenerConfig::listener`](crate::config::ListenerConfig::listener)); none when it is switched off.
+    pub listeners: Vec<Listener>,
     /// From [`NodeStart`](crate::cli::NodeStart).
     pub log: LogHandle,
     /// From [`NodeStart`](crate::cli::NodeStart).
@@ -99,7 +103,7 @@ fn lower_priority() {
 }
 
 async fn live(node: NodeControl) -> Result<Ended, RunError> {
-    let NodeControl { config, data_plane, portals, log, config_file } = node;
+    let NodeControl { config, data_plane, portals, listeners, log, config_file } = node;
     let mut signals = Signals::listen().map_err(RunError::Signals)?;
     let data_dir = config.node.data_dir.clone();
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&data_dir)).await;
@@ -111,6 +115,7 @@ async fn live(node: NodeControl) -> Result<Ended, RunError> {
         name: config.node.effective_name(),
         data_dir: config.node.data_dir.clone(),
         portals: portals.clone(),
+        listeners: listeners.clone(),
         started_at: jiff::Timestamp::now(),
     };
     let service = Service::new(catalog, Bridge::new(data_plane), facts);
@@ -120,7 +125,7 @@ async fn live(node: NodeControl) -> Result<Ended, RunError> {
         allow_remote: config.api.allow_remote,
     };
     let server = ApiServer::bind(&binding).await?;
-    announce(&config, server.bound(), &portals);
+    announce(&config, server.bound(), &portals, &listeners);
     let (stop, stopped) = watch::channel(false);
     let serving = tokio::spawn(server.serve(api::router(service.clone()), stopped, API_STOP_GRACE));
 
@@ -140,7 +145,7 @@ async fn live(node: NodeControl) -> Result<Ended, RunError> {
 }
 
 /// Every door that the process opens, in plain words.
-fn announce(config: &Config, bound: &Bound, portals: &[String]) {
+fn announce(config: &Config, bound: &Bound, portals: &[String], listeners: &[Listener]) {
     let version = crate::version::VERSION_AND_COMMIT;
     tracing::info!(version, data_dir = %config.node.data_dir.display(), "vega node {}", config.node.effective_name());
     tracing::info!(socket = %bound.socket.display(), "API on unix socket {}", bound.socket.display());
@@ -153,21 +158,36 @@ fn announce(config: &Config, bound: &Bound, portals: &[String]) {
     for portal in portals {
         tracing::info!(portal, "iSCSI portal {portal}");
     }
+    for Listener { tag, address } in listeners {
+        tracing::info!(address, %tag, "NVMe/TCP on {address}, listener tag {tag}");
+    }
+    if listeners.is_empty() {
+        tracing::info!("NVMe/TCP is switched off: there is no listener");
+    }
 }
 
 async fn restore_and_keep(service: Service, config: Config) {
     service.restore().await;
     service.create_missing(&config).await;
+    while let Err(error) = service.bridge().done(Request::Accept).await {
+        tracing::error!(error = %error, "the cores do not take connections yet; trying again");
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
     for target in service.targets() {
         for warning in &target.warnings {
             tracing::warn!(target_name = %target.spec.name, "{warning}");
+        }
+    }
+    for subsystem in service.subsystems() {
+        for warning in &subsystem.warnings {
+            tracing::warn!(subsystem = %subsystem.spec.nqn, "{warning}");
         }
     }
     let readiness = service.readiness().await;
     for check in readiness.checks.iter().filter(|check| !check.ok) {
         tracing::error!(check = check.name, "not ready: {}", check.detail.as_deref().unwrap_or("unknown"));
     }
-    tracing::info!(ready = readiness.ready, "volumes and targets are served");
+    tracing::info!(ready = readiness.ready, "volumes, targets and subsystems are served");
     notify::tell("READY=1");
     loop {
         tokio::time::sleep(RETRY_INTERVAL).await;

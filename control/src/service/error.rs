@@ -18,15 +18,27 @@ pub enum ServiceError {
         /// Its name.
         name: String,
     },
-    /// A user, LUN or initiator that the target does not have.
-    #[error("target {target} has no {what} {name}; \"vega target show {target}\" lists what it has")]
+    /// A user, LUN, initiator, namespace or host that the object does not have.
+    #[error("{kind} {of} has no {what} {name}; \"vega {kind} show {of}\" lists what it has")]
     NoSuchEntry {
-        /// The target.
-        target: String,
-        /// LUN, user or initiator.
+        /// What kind of object.
+        kind: ObjectKind,
+        /// Its name.
+        of: String,
+        /// What kind of entry.
         what: &'static str,
         /// Which.
         name: String,
+    },
+    /// No listener of NVMe/TCP has that tag.
+    #[error(
+        "the node has no NVMe/TCP listener with tag {tag}; it has {known} ([[nvmf.listener]] of its configuration)"
+    )]
+    NoListener {
+        /// The tag.
+        tag: u16,
+        /// The tags that there are.
+        known: String,
     },
     /// It exists with other parameters.
     #[error("{kind} {name} exists already with another {differs}; choose another name, or change that one")]
@@ -83,6 +95,18 @@ pub enum ServiceError {
         /// What to type.
         command: String,
     },
+    /// The allow list would become empty, which admits everyone.
+    #[error(
+        "{host} is the last entry of the allow list of subsystem {nqn}, and an empty list admits every host: allow \
+         another host first, delete the subsystem, or repeat with admit_all=true (vega subsystem deny-host {nqn} {host} \
+         --admit-all)"
+    )]
+    LastHost {
+        /// The subsystem.
+        nqn: String,
+        /// The entry.
+        host: String,
+    },
     /// Too many objects on the node.
     #[error("the node has {max} {what}, which is the limit; delete one first, or use another node")]
     TooMany {
@@ -104,12 +128,12 @@ impl ServiceError {
     pub fn code_and_status(&self) -> (&'static str, u16) {
         match self {
             Self::Model(_) => ("invalid-value", 422),
-            Self::NotFound { .. } | Self::NoSuchEntry { .. } => ("not-found", 404),
+            Self::NotFound { .. } | Self::NoSuchEntry { .. } | Self::NoListener { .. } => ("not-found", 404),
             Self::ExistsDifferently { .. } => ("exists-differently", 409),
             Self::InUse { .. } => ("in-use", 409),
             Self::Unfinished { .. } => ("unfinished", 409),
             Self::Shrink { .. } => ("shrink-refused", 422),
-            Self::NotConfirmed { .. } => ("not-confirmed", 422),
+            Self::NotConfirmed { .. } | Self::LastHost { .. } => ("not-confirmed", 422),
             Self::TooMany { .. } => ("limit-reached", 507),
             Self::Catalog(_) => ("catalog", 500),
             Self::Plane(error) => match error {
@@ -124,6 +148,16 @@ impl ServiceError {
                 PlaneError::ShuttingDown => ("shutting-down", 503),
                 PlaneError::Abandoned { .. } | PlaneError::WrongReply { .. } => ("data-plane", 500),
             },
+        }
+    }
+}
+
+impl ServiceError {
+    /// True when the operation certainly had no effect on the data plane, so that its preparation can be taken back.
+    pub(super) fn is_certain(&self) -> bool {
+        match self {
+            Self::Plane(error) => error.is_certain(),
+            _ => true,
         }
     }
 }

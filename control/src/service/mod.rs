@@ -9,6 +9,7 @@ mod locks;
 mod observed;
 mod restore;
 mod sessions;
+mod subsystems;
 mod targets;
 mod views;
 mod volumes;
@@ -20,14 +21,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
 pub use error::ServiceError;
+pub use subsystems::{ListenerView, NewSubsystem, SubsystemChange, SubsystemView};
 pub use targets::TargetChange;
 pub use views::{
-    Created, NewTarget, NewVolume, OpReading, StatsView, TargetView, VolumeDeleted, VolumeReading,
-    VolumeState, VolumeView,
+    Created, NewTarget, NewVolume, OpReading, StatsView, SubsystemReading, TargetView, VolumeDeleted,
+    VolumeReading, VolumeState, VolumeView,
 };
 
 use crate::bridge::{Bridge, PlaneError, StatsReport};
 use crate::catalog::{Catalog, CatalogError, State};
+use crate::model::Listener;
 use locks::KeyedLocks;
 use observed::Observed;
 
@@ -40,6 +43,8 @@ pub struct NodeFacts {
     pub data_dir: PathBuf,
     /// Its portals as initiators are told them.
     pub portals: Vec<String>,
+    /// Its listeners of NVMe/TCP as hosts are told them.
+    pub listeners: Vec<Listener>,
     /// When it was started.
     pub started_at: jiff::Timestamp,
 }
@@ -58,6 +63,7 @@ struct Inner {
     observed: RwLock<Observed>,
     volume_locks: KeyedLocks,
     target_locks: KeyedLocks,
+    subsystem_locks: KeyedLocks,
     facts: NodeFacts,
     started: Instant,
     draining: AtomicBool,
@@ -89,6 +95,7 @@ impl Service {
             observed: RwLock::default(),
             volume_locks: KeyedLocks::default(),
             target_locks: KeyedLocks::default(),
+            subsystem_locks: KeyedLocks::default(),
             facts,
             started: Instant::now(),
             draining: AtomicBool::new(false),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Problems;
 use crate::bridge::VolumeFacts;
-use crate::model::{IscsiName, VolumeName};
+use crate::model::{IscsiName, Nqn, VolumeName};
 
 /// Answers of the data plane, newest per object.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(super) struct Observed {
     pub(super) volume_problems: Problems<VolumeName>,
     /// Targets that are not as they should be, and why.
     pub(super) target_problems: Problems<IscsiName>,
+    /// Subsystems that are not as they should be, and why.
+    pub(super) subsystem_problems: Problems<Nqn>,
     /// True when every object was tried once.
     pub(super) restored: bool,
 }
@@ -38,6 +40,13 @@ impl Observed {
         match problem {
             Some(problem) => self.target_problems.insert(name.clone(), problem),
             None => self.target_problems.remove(name),
+        };
+    }
+
+    pub(super) fn subsystem_is(&mut self, nqn: &Nqn, problem: Option<String>) {
+        match problem {
+            Some(problem) => self.subsystem_problems.insert(nqn.clone(), problem),
+            None => self.subsystem_problems.remove(nqn),
         };
     }
 }

@@ -1,14 +1,14 @@
 //! From the catalog to the data plane: at start, and again for what did not work.
 
-use super::{NewTarget, NewVolume, Service, ServiceError};
+use super::{NewSubsystem, NewTarget, NewVolume, Service, ServiceError};
 use crate::bridge::Request;
 use crate::catalog::{Phase, VolumeRecord, volume_path};
-use crate::config::{Config, ConfigError, TargetConfig, VolumeConfig};
+use crate::config::{Config, ConfigError, SubsystemConfig, TargetConfig, VolumeConfig};
 use crate::limits::RESTORES_AT_ONCE;
-use crate::model::{IscsiName, Secret, TargetSpec, VolumeName, VolumeSpec};
+use crate::model::{IscsiName, Nqn, Secret, TargetSpec, VolumeName, VolumeSpec};
 
 impl Service {
-    /// Opens every volume and serves every target. What cannot be opened is reported and the others are served.
+    /// Opens every volume, then serves every target and subsystem. What cannot be opened is reported and the others are served.
     pub async fn restore(&self) {
         let state = self.state();
         let places = std::sync::Arc::new(tokio::sync::Semaphore::new(RESTORES_AT_ONCE));
@@ -27,8 +27,12 @@ impl Service {
             let (service, name) = (self.clone(), name.clone());
             running.spawn(async move { service.restore_target(&name).await });
         }
+        for nqn in self.state().subsystems.keys() {
+            let (service, nqn) = (self.clone(), nqn.clone());
+            running.spawn(async move { service.restore_subsystem(&nqn).await });
+        }
         while let Some(joined) = running.join_next().await {
-            joined.expect("restoring a target does not panic and is not cancelled");
+            joined.expect("restoring a target or subsystem does not panic and is not cancelled");
         }
         self.observe(|observed| observed.restored = true);
     }
@@ -68,6 +72,14 @@ impl Service {
         }
     }
 
+    async fn restore_subsystem(&self, nqn: &Nqn) {
+        let _turn = self.inner.subsystem_locks.lock(nqn.as_str()).await;
+        if let Some(spec) = self.state().subsystems.get(nqn) {
+            // A failure is kept with the subsystem, and tried again.
+            let _ = self.serve_subsystem(spec).await;
+        }
+    }
+
     /// Tries again what is not as it should be. Called now and then; does nothing when all is well.
     pub async fn retry_failed(&self) {
         let volumes: Vec<VolumeName> =
@@ -79,6 +91,11 @@ impl Service {
             self.observed(|observed| observed.target_problems.keys().cloned().collect());
         for name in targets {
             self.restore_target(&name).await;
+        }
+        let subsystems: Vec<Nqn> =
+            self.observed(|observed| observed.subsystem_problems.keys().cloned().collect());
+        for nqn in subsystems {
+            self.restore_subsystem(&nqn).await;
         }
     }
 
@@ -99,6 +116,15 @@ impl Service {
             }
             if let Err(error) = self.create_configured_target(target).await {
                 tracing::error!(target_name = %target.name, error = %error, "cannot create the configured target");
+            }
+        }
+        for subsystem in &config.subsystems {
+            if self.state().subsystems.contains_key(&subsystem.nqn) {
+                continue;
+            }
+            if let Err(error) = self.create_subsystem(new_subsystem(subsystem)).await {
+                tracing::error!(subsystem = %subsystem.nqn, error = %error, "cannot create the configured subsystem");
+                self.observe(|observed| observed.subsystem_is(&subsystem.nqn, Some(error.to_string())));
             }
         }
     }
@@ -157,5 +183,18 @@ fn new_target(spec: &TargetSpec) -> NewTarget {
         allow: spec.allow.clone(),
         header_digest: spec.header_digest,
         data_digest: spec.data_digest,
+    }
+}
+
+fn new_subsystem(config: &SubsystemConfig) -> NewSubsystem {
+    NewSubsystem {
+        nqn: config.nqn.clone(),
+        serial_number: config.serial_number.clone(),
+        model_number: config.model_number.clone(),
+        namespaces: config.namespaces.clone(),
+        allow: config.allow.clone(),
+        ana: config.ana.clone(),
+        header_digest: config.header_digest,
+        data_digest: config.data_digest,
     }
 }

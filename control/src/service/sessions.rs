@@ -1,11 +1,14 @@
-//! Questions that go to the data plane: sessions, counters, status, readiness.
+//! Questions that go to the data plane: sessions, controllers, counters, status, readiness.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{LastStats, OpReading, Service, ServiceError, StatsView, VolumeReading, guard};
-use crate::bridge::{CoreReport, PlaneError, Request, StatsReport, VolumeStats};
+use super::{LastStats, OpReading, Service, ServiceError, StatsView, SubsystemReading, VolumeReading, guard};
+use crate::bridge::{CoreReport, PlaneError, Request, StatsReport, SubsystemStats, VolumeStats};
 use crate::limits::STATS_FRESH;
-use crate::model::{CoreStatus, NodeStatus, Readiness, ReadinessCheck, SessionId, SessionInfo};
+use crate::model::{
+    ControllerId, ControllerInfo, CoreStatus, NodeStatus, Readiness, ReadinessCheck, SessionId, SessionInfo,
+};
 use crate::version;
 
 const NS_PER_SECOND: f64 = 1e9;
@@ -21,6 +24,18 @@ impl Service {
     /// Closes a session; its initiator may log in again.
     pub async fn drop_session(&self, id: SessionId) -> Result<(), ServiceError> {
         Ok(self.bridge().done(Request::DropSession { id }).await?)
+    }
+
+    /// The controllers that hosts are connected to.
+    pub async fn controllers(&self) -> Result<Vec<ControllerInfo>, ServiceError> {
+        let mut controllers = self.bridge().controllers().await?;
+        controllers.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(controllers)
+    }
+
+    /// Disconnects a controller; its host may connect again.
+    pub async fn drop_controller(&self, id: ControllerId) -> Result<(), ServiceError> {
+        Ok(self.bridge().done(Request::DropController { id }).await?)
     }
 
     /// Counters, at most a moment old, and why they are older if they are. The counters themselves are shared, so
@@ -58,7 +73,9 @@ impl Service {
             at_ns,
             volumes: report.volumes.iter().map(reading_of).collect(),
             cores: report.cores.iter().map(core_status).collect(),
+            subsystems: report.subsystems.iter().map(subsystem_reading).collect(),
             sessions: report.cores.iter().map(|core| core.sessions).sum(),
+            controllers: report.subsystems.iter().map(|subsystem| subsystem.controllers).sum(),
             connections: report.cores.iter().map(|core| core.stats.connections.get()).sum(),
         })
     }
@@ -75,9 +92,12 @@ impl Service {
             uptime_seconds: self.inner.started.elapsed().as_secs(),
             data_dir: facts.data_dir.display().to_string(),
             portals: facts.portals.clone(),
+            listeners: facts.listeners.clone(),
             volumes: state.volumes.len() as u64,
             targets: state.targets.len() as u64,
+            subsystems: state.subsystems.len() as u64,
             sessions: report.cores.iter().map(|core| core.sessions).sum(),
+            controllers: report.subsystems.iter().map(|subsystem| subsystem.controllers).sum(),
             draining: self.draining(),
             cores: report.cores.iter().map(core_status).collect(),
         }
@@ -95,8 +115,8 @@ impl Service {
             check("not-draining".to_owned(), stopping),
         ];
         self.observed(|observed| {
-            let waiting =
-                (!observed.restored).then(|| "volumes and targets are still being opened".to_owned());
+            let waiting = (!observed.restored)
+                .then(|| "volumes, targets and subsystems are still being opened".to_owned());
             checks.push(check("restored".to_owned(), waiting));
             for name in state.volumes.keys() {
                 let unopened = || (!observed.open.contains_key(name)).then(|| "not open yet".to_owned());
@@ -111,6 +131,13 @@ impl Service {
             );
             for name in state.targets.keys() {
                 checks.push(check(format!("target/{name}"), observed.target_problems.get(name).cloned()));
+            }
+            // With what the configuration asked for and could not be created.
+            let uncreated = observed.subsystem_problems.keys();
+            let subsystems: BTreeSet<_> = state.subsystems.keys().chain(uncreated).collect();
+            for nqn in subsystems {
+                let problem = observed.subsystem_problems.get(nqn).cloned();
+                checks.push(check(format!("subsystem/{nqn}"), problem));
             }
         });
         Readiness { ready: checks.iter().all(|check| check.ok), checks }
@@ -140,6 +167,11 @@ fn reading_of(volume: &VolumeStats) -> VolumeReading {
         allocated_bytes: volume.allocated_bytes,
         operations: operations.collect(),
     }
+}
+
+fn subsystem_reading(stats: &SubsystemStats) -> SubsystemReading {
+    let SubsystemStats { nqn, core, controllers, connections } = stats.clone();
+    SubsystemReading { subsystem: nqn, core, controllers, connections }
 }
 
 fn core_status(report: &CoreReport) -> CoreStatus {

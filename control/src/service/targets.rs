@@ -285,11 +285,7 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let name = after.name.clone();
         let Err(error) = self.serve_target(&after).await else { return Ok(()) };
-        let certain = match &error {
-            ServiceError::Plane(error) => error.is_certain(),
-            _ => true,
-        };
-        if certain {
+        if error.is_certain() {
             let gone = name.clone();
             self.change(move |state| {
                 match before {
@@ -343,7 +339,8 @@ pub(super) fn no_target(name: &IscsiName) -> ServiceError {
 }
 
 fn no_entry(spec: &TargetSpec, what: &'static str, name: impl std::fmt::Display) -> ServiceError {
-    ServiceError::NoSuchEntry { target: spec.name.to_string(), what, name: name.to_string() }
+    let (kind, of) = (ObjectKind::Target, spec.name.to_string());
+    ServiceError::NoSuchEntry { kind, of, what, name: name.to_string() }
 }
 
 fn set_user(spec: &mut TargetSpec, name: &ChapUserName, role: ChapRole) {
@@ -354,7 +351,7 @@ fn set_user(spec: &mut TargetSpec, name: &ChapUserName, role: ChapRole) {
 }
 
 /// A volume that goes away or has no data yet cannot be mapped.
-fn mappable(state: &State, volume: &VolumeName) -> Result<(), ServiceError> {
+pub(super) fn mappable(state: &State, volume: &VolumeName) -> Result<(), ServiceError> {
     let record = state.volumes.get(volume).ok_or_else(|| no_volume(volume))?;
     match record.phase {
         Phase::Ready | Phase::Growing { .. } => Ok(()),

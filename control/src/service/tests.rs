@@ -10,9 +10,15 @@ use crate::model::{Backing, ChapRole, IscsiName, Secret, VolumeName};
 
 pub(crate) struct Fixture {
     dir: TempDir,
-    disk: FakeDisk,
+    pub(crate) disk: FakeDisk,
     pub(crate) plane: Arc<FakeDataPlane>,
     pub(crate) service: Service,
+}
+
+fn listeners() -> Vec<Listener> {
+    let of =
+        |(tag, address): (u64, &str)| Listener { tag: tag.try_into().unwrap(), address: address.to_owned() };
+    [(1, "127.0.0.1:4420"), (2, "192.0.2.10:4420")].map(of).into()
 }
 
 pub(crate) fn service_on(data_dir: &std::path::Path, plane: Arc<dyn DataPlane>) -> Service {
@@ -20,6 +26,7 @@ pub(crate) fn service_on(data_dir: &std::path::Path, plane: Arc<dyn DataPlane>) 
         name: "test".to_owned(),
         data_dir: data_dir.to_owned(),
         portals: vec!["127.0.0.1:3260,1".to_owned()],
+        listeners: listeners(),
         started_at: jiff::Timestamp::UNIX_EPOCH,
     };
     Service::new(Catalog::open(data_dir).unwrap(), Bridge::new(plane), facts)
@@ -37,7 +44,7 @@ impl Fixture {
     }
 
     /// The process ends, and begins again on the same files.
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self { dir, disk, plane, service } = self;
         drop((plane, service));
         let again = Self::on(dir, disk);

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{
-    AuthMethod, Backing, CoreStatus, DigestPolicy, InitiatorPattern, IscsiName, Lun, TargetSpec, VolumeName,
-    VolumeSpec,
+    AuthMethod, Backing, CoreStatus, DigestPolicy, InitiatorPattern, IscsiName, Lun, Nqn, TargetSpec,
+    VolumeName, VolumeSpec,
 };
 
 /// Whether an idempotent creation had anything to do.
@@ -105,6 +105,15 @@ pub struct Mapping {
     pub lun: u16,
 }
 
+/// The namespace that a volume is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct Attachment {
+    /// The subsystem.
+    pub subsystem: Nqn,
+    /// The namespace identifier.
+    pub nsid: u32,
+}
+
 /// A volume.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct VolumeView {
@@ -130,6 +139,9 @@ pub struct VolumeView {
     pub data_path: Option<String>,
     /// The targets that map it.
     pub mapped_by: Vec<Mapping>,
+    /// The namespace that it is, when a subsystem has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Attachment>,
     /// What an operator should know about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -246,6 +258,19 @@ pub struct VolumeReading {
     pub operations: Vec<OpReading>,
 }
 
+/// Who is connected to one subsystem by one core.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct SubsystemReading {
+    /// Its name; the well-known one for discovery.
+    pub subsystem: Nqn,
+    /// The core.
+    pub core: u32,
+    /// Controllers.
+    pub controllers: u64,
+    /// Their queue pairs, each of which is a TCP connection.
+    pub connections: u64,
+}
+
 /// All counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatsView {
@@ -255,8 +280,12 @@ pub struct StatsView {
     pub volumes: Vec<VolumeReading>,
     /// Every core.
     pub cores: Vec<CoreStatus>,
-    /// Sessions that are logged in.
+    /// Every subsystem.
+    pub subsystems: Vec<SubsystemReading>,
+    /// iSCSI sessions that are logged in.
     pub sessions: u64,
-    /// Connections, logged in or not.
+    /// NVMe/TCP controllers, of discovery and of I/O.
+    pub controllers: u64,
+    /// TCP connections of both protocols, logged in or not.
     pub connections: u64,
 }

@@ -1,6 +1,6 @@
 //! Create, show, grow and delete volumes.
 
-use super::views::Mapping;
+use super::views::{Attachment, Mapping};
 use super::{Created, NewVolume, Service, ServiceError, VolumeDeleted, VolumeState, VolumeView};
 use crate::bridge::{ObjectKind, PlaneError, Request, VolumeFacts};
 use crate::catalog::{Phase, State, VolumeRecord, volume_path};
@@ -58,6 +58,7 @@ impl Service {
             volatile_write_cache: facts.as_ref().map(|facts| facts.volatile_write_cache),
             data_path: path.map(|path| path.display().to_string()),
             mapped_by: mappings(state, &spec.name),
+            namespace: attachment(state, &spec.name),
             notes: facts.map(|facts| facts.notes).unwrap_or_default(),
             spec,
         }
@@ -260,6 +261,27 @@ fn mappings(state: &State, name: &VolumeName) -> Vec<Mapping> {
     state.mapped_by(name).into_iter().map(|(target, lun)| Mapping { target, lun }).collect()
 }
 
+fn attachment(state: &State, name: &VolumeName) -> Option<Attachment> {
+    let (subsystem, nsid) = state.namespace_of(name)?;
+    Some(Attachment { subsystem: subsystem.clone(), nsid: nsid.get() })
+}
+
+/// Everybody who uses a volume, and how they are made to let go.
+fn users(state: &State, name: &VolumeName) -> Option<(String, String)> {
+    let mut users: Vec<(String, String)> = Vec::new();
+    for (target, lun) in state.mapped_by(name) {
+        let remedy = format!("unmap it with \"vega target lun remove {target} {lun}\"");
+        users.push((format!("LUN {lun} of target {target}"), remedy));
+    }
+    if let Some((nqn, nsid)) = state.namespace_of(name) {
+        let remedy = format!("remove it with \"vega subsystem remove-namespace {nqn} {nsid}\"");
+        users.push((format!("namespace {nsid} of subsystem {nqn}"), remedy));
+    }
+    let joined =
+        |part: fn(&(String, String)) -> &str| users.iter().map(part).collect::<Vec<_>>().join(" and ");
+    (!users.is_empty()).then(|| (joined(|(by, _)| by), joined(|(_, remedy)| remedy)))
+}
+
 pub(super) fn unfinished(record: &VolumeRecord) -> ServiceError {
     let phase = match record.phase {
         Phase::Creating => "being created",
@@ -300,15 +322,11 @@ fn begin_delete(
     delete_data: bool,
     confirmed: bool,
 ) -> Result<(VolumeSpec, Phase), ServiceError> {
-    let mapped = state.mapped_by(name);
+    let users = users(state, name);
     let record = state.volumes.get_mut(name).ok_or_else(|| no_volume(name))?;
-    if let Some((target, lun)) = mapped.first() {
-        return Err(ServiceError::InUse {
-            kind: ObjectKind::Volume,
-            name: name.to_string(),
-            by: format!("LUN {lun} of target {target}"),
-            remedy: format!("unmap it with \"vega target lun remove {target} {lun}\""),
-        });
+    if let Some((by, remedy)) = users {
+        let (kind, name) = (ObjectKind::Volume, name.to_string());
+        return Err(ServiceError::InUse { kind, name, by, remedy });
     }
     // The content of a memory volume ends with it, so that taking it out of service destroys data as well.
     let destroys = delete_data || record.spec.backing == Backing::Memory;

@@ -16,6 +16,7 @@ pub mod error;
 pub mod fuzzing;
 pub mod limits;
 pub mod login;
+pub mod lun;
 pub mod params;
 pub mod pdu;
 pub mod session;

@@ -58,8 +58,9 @@ pub use host::{Host, Payload};
 use crate::params::{Negotiated, SessionType};
 use connection::{Connection, Standing};
 use limits::{
-    CONNECTIONS_MAX, IMMEDIATE_TASKS_MAX, OUTSTANDING_R2T_MAX, PING_INTERVAL_NS_DEFAULT,
-    PING_TIMEOUT_NS_DEFAULT, TX_BACKLOG_BYTES_DEFAULT, WINDOW_COMMANDS_DEFAULT, WINDOW_COMMANDS_MAX,
+    CONNECTIONS_MAX, DATA_OUT_TIMEOUT_NS_DEFAULT, IMMEDIATE_TASKS_MAX, OUTSTANDING_R2T_MAX,
+    PING_INTERVAL_NS_DEFAULT, PING_TIMEOUT_NS_DEFAULT, TX_BACKLOG_BYTES_DEFAULT, WINDOW_COMMANDS_DEFAULT,
+    WINDOW_COMMANDS_MAX,
 };
 use receive::{Action, Phase};
 use request::RequestTable;
@@ -75,6 +76,9 @@ pub struct SessionConfig {
     pub ping_interval_ns: u64,
     /// A connection that answers no ping, or takes no byte, for so long is closed.
     pub ping_timeout_ns: u64,
+    /// A connection is closed when the data of one of its commands does not get on for so long. This is looked at
+    /// when pings are, so it may take their interval longer.
+    pub data_out_timeout_ns: u64,
     /// A connection with more bytes than this to send takes no input.
     pub tx_backlog_bytes: usize,
 }
@@ -85,6 +89,7 @@ impl Default for SessionConfig {
             window_commands: WINDOW_COMMANDS_DEFAULT,
             ping_interval_ns: PING_INTERVAL_NS_DEFAULT,
             ping_timeout_ns: PING_TIMEOUT_NS_DEFAULT,
+            data_out_timeout_ns: DATA_OUT_TIMEOUT_NS_DEFAULT,
             tx_backlog_bytes: TX_BACKLOG_BYTES_DEFAULT,
         }
     }
@@ -402,9 +407,14 @@ impl<P: Payload> Session<P> {
 
     /// Memory may have come back: serves the commands that wait for it, on all connections, in order. Then give the
     /// rest of their bytes to the connections that are not [`Session::blocked`] any more. Does nothing when
-    /// nobody waits, so it may be called at every turn.
-    pub fn retry_blocked<H: Host<Payload = P>>(&mut self, host: &mut H) {
-        self.serve_waiters(host);
+    /// nobody waits, so it may be called at every turn. True when one of them got on.
+    pub fn retry_blocked<H: Host<Payload = P>>(&mut self, host: &mut H) -> bool {
+        self.serve_waiters(host)
+    }
+
+    /// ExpCmdSN and MaxCmdSN now, for the login of a connection that joins.
+    pub fn command_window(&self) -> (u32, u32) {
+        (self.window.exp_cmd_sn(), self.window.max_cmd_sn())
     }
 
     /// True when [`Session::retry_blocked`] has something to try.
@@ -467,7 +477,7 @@ impl<P: Payload> Session<P> {
     /// any session: tasks that still collect data vanish, executing ones are reported with [`Event::TaskAborted`].
     pub fn abort_logical_unit(&mut self, lun: Option<u64>) {
         let was_closed = self.window.open_for() == 0;
-        self.abort_where(|task| lun.is_none_or(|lun| lun == task.lun), true);
+        self.abort_where(|task| lun.is_none_or(|lun| task.is_for(lun)), true);
         if was_closed {
             self.announce_window();
         }
@@ -476,7 +486,7 @@ impl<P: Payload> Session<P> {
     /// The executing tasks (of a logical unit, or all).
     pub fn executing_tasks(&self, lun: Option<u64>) -> impl Iterator<Item = TaskId> + '_ {
         let wanted = move |task: &task::Task<P>| {
-            task.state == TaskState::Executing && lun.is_none_or(|lun| lun == task.lun)
+            task.state == TaskState::Executing && lun.is_none_or(|lun| task.is_for(lun))
         };
         self.tasks.iter().filter(move |(_, task)| wanted(task)).map(|(id, _)| id)
     }

@@ -1,18 +1,24 @@
 //! A logical unit on a bench: over a model of a disk, with every step checked. Unit tests drive it by
 //! hand, the fuzz target with arbitrary bytes.
 
+use std::rc::Rc;
+
 use reactor::buffer::{BufferPool, Sgl, SizeClass};
 use smallvec::SmallVec;
 use volume::bdev::{BdevInfo, Done, Extent, Io, IoStatus, Op};
+use volume::reservation::{ReservationCell, Reservations};
 
 use crate::limits::SENSE_BYTES_MAX;
 use crate::{
-    Command, Context, LogicalUnit, LuConfig, NexusId, NexusName, Response, Status, Step, UnitAttention,
-    WriteCachePolicy,
+    Background, ChangeError, Command, Context, LogicalUnit, LuConfig, NexusId, NexusName, ReservationChange,
+    Response, Status, Step, UnitAttention, WriteCachePolicy,
 };
 
 /// The LUNs that the bench's target has.
 pub const LUNS: [u64; 2] = [0, 1 << 48];
+
+/// What the I/O of background operations carries.
+pub const BACKGROUND_TAG: u64 = u64::MAX - 1;
 
 /// A disk in memory that does what the block interface says, and nothing else.
 #[derive(Debug)]
@@ -181,6 +187,8 @@ pub struct Bench {
     pub disk: Disk,
     /// Its memory.
     pub pool: BufferPool,
+    /// The reservations of its volume.
+    pub reservations: Rc<ReservationCell>,
     /// The last blob that was made durable.
     pub durable: Option<Vec<u8>>,
     /// Whether blobs can be made durable.
@@ -197,10 +205,13 @@ impl Bench {
 
     /// A bench after a restart, with what was durable.
     pub fn with(config: LuConfig, info: BdevInfo, durable: Option<Vec<u8>>) -> Self {
-        let unit = LogicalUnit::new(config, info, durable.as_deref()).expect("our own blob can be read");
+        let stored = durable.as_deref().map(Reservations::decode).transpose();
+        let stored = stored.expect("our own blob can be read").unwrap_or_default();
+        let reservations = Rc::new(ReservationCell::new(stored));
+        let unit = LogicalUnit::new(config, info, Rc::clone(&reservations));
         let classes = [SizeClass { bytes: 8 << 10, count: 64 }, SizeClass { bytes: 1 << 20, count: 10 }];
         let (disk, pool) = (Disk::new(info), BufferPool::heap(&classes));
-        let mut bench = Self { unit, disk, pool, durable, store_works: true, retries: 0 };
+        let mut bench = Self { unit, disk, pool, reservations, durable, store_works: true, retries: 0 };
         for number in 1..=2 {
             bench.attach(number);
         }
@@ -212,6 +223,12 @@ impl Bench {
         assert!(self.unit.attach(NexusId(number), name(number)));
         let response = self.run(number, &[0; 6], &[]);
         assert_eq!(response.sense[12], 0x29, "a new nexus hears that the unit has come up");
+    }
+
+    /// Attaches a nexus and takes its first unit attention by REQUEST SENSE, which every unit answers.
+    pub fn attach_quietly(&mut self, number: u32) {
+        assert!(self.unit.attach(NexusId(number), name(number)));
+        drop(self.run(number, &[0x03, 0, 0, 0, 18, 0], &[]));
     }
 
     /// Runs a command whose initiator announces exactly what it sends or has room for.
@@ -251,6 +268,44 @@ impl Bench {
         response
     }
 
+    /// What the volume does with a change.
+    fn change(&mut self, change: &ReservationChange) -> Response {
+        let applied = self.reservations.read().apply(&change.path, &change.change);
+        let (next, outcome) = match applied {
+            Ok(applied) => applied,
+            Err(refused) => return self.unit.change_ended(change, Err(ChangeError::Refused(refused))),
+        };
+        let blob = next.encode();
+        if blob != self.reservations.read().encode() {
+            if !self.store_works {
+                return self.unit.change_ended(change, Err(ChangeError::NotDurable));
+            }
+            self.durable = Some(blob);
+        }
+        self.reservations.replace(next);
+        self.unit.change_ended(change, Ok(&outcome))
+    }
+
+    /// Runs at most `steps` I/Os of the background operation. `None`: it is not over; else whom it
+    /// answers.
+    pub fn drive_background(&mut self, steps: usize) -> Option<Option<(u64, Response)>> {
+        for _ in 0..steps {
+            match self.unit.background(BACKGROUND_TAG, &self.pool) {
+                Background::Io(io) => {
+                    assert_eq!(io.tag, BACKGROUND_TAG);
+                    let done = self.disk.execute(io);
+                    self.unit.background_done(done);
+                }
+                Background::Wait => panic!("the bench has memory"),
+                Background::End(answer) => {
+                    assert!(!self.unit.has_background(), "an end is an end");
+                    return Some(answer);
+                }
+            }
+        }
+        None
+    }
+
     fn finish(&mut self, mut step: Step) -> Response {
         for _ in 0..100_000 {
             step = match step {
@@ -260,11 +315,13 @@ impl Bench {
                     let done = self.disk.execute(io);
                     self.unit.resume(pending, done, &self.pool)
                 }
-                Step::Persist(blob) => {
-                    if self.store_works {
-                        self.durable = Some(blob);
-                    }
-                    return self.unit.persisted(self.store_works);
+                Step::Change(change) => return self.change(&change),
+                Step::Background(Some(response)) => return response,
+                Step::Background(None) => {
+                    let answer = self.drive_background(usize::MAX).expect("an operation has an end");
+                    let (task, response) = answer.expect("the command that waits is answered");
+                    assert_eq!(task, 7, "the answer is for the command that waits");
+                    return response;
                 }
                 Step::Retry(_) => panic!("the bench has memory"),
                 Step::RetryPending(pending) => {
@@ -318,7 +375,8 @@ const FAILURES: [IoStatus; 5] = [
 /// Runs what `data` describes; panics on anything that must never happen.
 ///
 /// Input: one byte for the device, then commands of 20 bytes: nexus and events, failure of the first
-/// I/O, length and value of the data sent, and the CDB.
+/// I/O, length and value of the data sent, and the CDB. Between commands a sanitize operation that has
+/// begun goes on for as many steps as the length says.
 pub fn cdb(data: &[u8]) {
     let Some((shape, mut rest)) = data.split_first() else { return };
     let mut device = if shape & 1 == 0 { info(512, 2048) } else { info(4096, 256) };
@@ -348,6 +406,32 @@ pub fn cdb(data: &[u8]) {
             payload[..copied].copy_from_slice(&rest[..copied]);
         }
         drop(bench.run_expecting(nexus, command, &payload, payload.len() as u32, who & 2 == 0));
+        if bench.unit.has_background() {
+            check_only_harmless_commands_run(&mut bench);
+            drop(bench.drive_background(usize::from(*length)));
+        }
         assert_eq!(bench.pool.in_use(), 0, "a buffer did not come home");
+    }
+}
+
+/// While a medium is sanitized nothing reads or writes it, and whoever asks hears how far it is.
+fn check_only_harmless_commands_run(bench: &mut Bench) {
+    let before = bench.disk.log.len();
+    bench.attach_quietly(3);
+    for cdb in [&[0_u8; 6][..], &[0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0], &[0x1b, 0, 0, 0, 1, 0]] {
+        let sense = bench.run(3, cdb, &[]).sense;
+        assert!(is_in_progress(&sense), "{cdb:02x?}: {sense:02x?}");
+    }
+    let polled = bench.run(3, &[0x03, 0, 0, 0, 18, 0], &[]);
+    assert!(matches!(polled.data_in, crate::DataIn::Bytes(sense) if is_in_progress(&sense)));
+    bench.unit.detach(NexusId(3));
+    assert_eq!(bench.disk.log.len(), before, "a command got through to the medium");
+}
+
+/// 02/04/1B with a progress indication, in either format.
+fn is_in_progress(sense: &[u8]) -> bool {
+    match sense[0] & 0x7f {
+        0x70 => sense[2] == 2 && sense[12..14] == [0x04, 0x1b] && sense[15] == 0x80,
+        _ => sense[1..4] == [2, 0x04, 0x1b] && sense[8] == 0x02,
     }
 }

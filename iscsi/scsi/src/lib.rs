@@ -9,10 +9,11 @@
 //! Reading order: `command` (what comes in), `response` (what goes out), `unit` (the logical unit),
 //! `start` (checks common to all commands), `opcode` (which commands there are), `read_write` (the
 //! fast path), `plan` and `partial` (operations of many steps), then one file per family: `provisioning`,
-//! `inquiry`, `vpd`, `mode`, `mode_select`, `report`, `supported`, `reserve_in`, `reserve_out`.
+//! `sanitize`, `inquiry`, `vpd`, `mode`, `mode_select`, `cache`, `report`, `supported`, `reserve_in`, `reserve_out`.
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod cdb;
 mod command;
 #[cfg(any(test, fuzzing, feature = "fuzzing"))]
@@ -31,6 +32,7 @@ mod report;
 mod reserve_in;
 mod reserve_out;
 mod response;
+mod sanitize;
 mod sense;
 mod start;
 mod supported;
@@ -41,8 +43,11 @@ mod unit_attention;
 mod vpd;
 
 pub use command::{Command, NexusId, NexusName};
+pub use nexus::path_of;
 pub use plan::Pending;
+pub use reserve_out::{ChangeError, ReservationChange};
 pub use response::{DataIn, Effects, Response, Status, Step};
+pub use sanitize::Background;
 pub use sense::{FieldPointer, Sense, SenseKey};
 pub use start::no_such_lun;
 pub use unit::{AccessState, Context, LogicalUnit, LuConfig, PortGroup, WriteCachePolicy};

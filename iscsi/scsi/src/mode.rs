@@ -19,8 +19,10 @@ pub(crate) struct Mode {
     /// WCE can be changed: there is a volatile cache and the operator allows it.
     pub write_cache_changeable: bool,
     /// Every write goes to the medium before it is answered, because the device has a volatile cache
-    /// that is off.
+    /// that is off, or is being turned off.
     pub write_through: bool,
+    /// How many writes have been acknowledged out of the cache.
+    pub cached_writes: u64,
 }
 
 impl Mode {
@@ -32,6 +34,7 @@ impl Mode {
             write_cache_enabled: on,
             write_cache_changeable: on,
             write_through: info.volatile_write_cache && !on,
+            cached_writes: 0,
         }
     }
 
@@ -65,6 +68,26 @@ pub(crate) struct Changeable {
     pub descriptor_sense: bool,
     pub software_write_protect: bool,
     pub write_cache_enabled: bool,
+}
+
+impl Changeable {
+    /// These bits where they differ from `before`, else those of `current`.
+    pub fn over(self, before: Self, current: Self) -> Self {
+        let pick = |new: bool, before: bool, current: bool| if new == before { current } else { new };
+        Self {
+            descriptor_sense: pick(self.descriptor_sense, before.descriptor_sense, current.descriptor_sense),
+            software_write_protect: pick(
+                self.software_write_protect,
+                before.software_write_protect,
+                current.software_write_protect,
+            ),
+            write_cache_enabled: pick(
+                self.write_cache_enabled,
+                before.write_cache_enabled,
+                current.write_cache_enabled,
+            ),
+        }
+    }
 }
 
 /// Page control (SPC-4 table 353).

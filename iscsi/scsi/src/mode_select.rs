@@ -10,7 +10,6 @@ use crate::mode::{
 use crate::sense::Sense;
 use crate::start::{Outcome, good};
 use crate::unit::LogicalUnit;
-use crate::unit_attention::UnitAttention;
 
 /// INVALID FIELD IN PARAMETER LIST at a byte of the list.
 fn wrong(byte: usize) -> Sense {
@@ -18,7 +17,7 @@ fn wrong(byte: usize) -> Sense {
 }
 
 impl LogicalUnit {
-    pub(crate) fn mode_select(&mut self, command: &Command, cdb: &Cdb) -> Outcome {
+    pub(crate) fn mode_select(&mut self, command: &Command, cdb: &Cdb, data_out_len: u64) -> Outcome {
         let long = cdb.opcode() == opcode::MODE_SELECT_10;
         let length = if long { usize::from(cdb.u16(7)) } else { usize::from(cdb.u8(4)) };
         // SP: nothing is saved. PF 0 would be vendor-specific pages.
@@ -39,10 +38,10 @@ impl LogicalUnit {
         let pages_at = self.check_mode_header(&list, long)?;
         let mut new = self.mode.changeable();
         self.parse_mode_pages(&list, pages_at, &mut new)?;
-        if new != self.mode.changeable() {
-            self.mode.change(new);
-            self.nexuses.tell_all(UnitAttention::ModeParametersChanged, Some(command.nexus));
+        if self.mode.write_cache_enabled && !new.write_cache_enabled {
+            return Ok(self.turn_cache_off(command.task, command.nexus, data_out_len, new));
         }
+        self.change_mode(new, command.nexus);
         good()
     }
 

@@ -1,6 +1,6 @@
 //! What is kept per I_T_L nexus: who it is, what it may do now, what it has to be told.
 
-use volume::reservation::{Access, Path, Reservations};
+use volume::reservation::{Access, Path, ReservationCell};
 
 use crate::command::{NexusId, NexusName};
 use crate::unit_attention::{Queue, UnitAttention};
@@ -15,8 +15,9 @@ pub(crate) struct Nexus {
     pub access: Access,
 }
 
-/// The path of a nexus, in the words of SPC-4 section 7.6.4.6 (lower case: names compare so).
-pub(crate) fn path_of(name: &NexusName) -> Option<Path> {
+/// The path of a nexus, in the words of SPC-4 section 7.6.4.6 (lower case: names compare so). `None`: a name is too
+/// long to be kept with a registration.
+pub fn path_of(name: &NexusName) -> Option<Path> {
     let initiator = initiator_port_name(&name.initiator_name, name.isid);
     Path::new(initiator.as_bytes(), target_port_name(name).as_bytes())
 }
@@ -85,8 +86,8 @@ impl Nexuses {
     }
 
     /// Queues a condition for the nexuses of these paths that are not `except`.
-    pub fn tell(&mut self, paths: &[Path], attention: UnitAttention, except: NexusId) {
-        for nexus in self.sorted.iter_mut().filter(|nexus| nexus.id != except) {
+    pub fn tell(&mut self, paths: &[Path], attention: UnitAttention, except: Option<NexusId>) {
+        for nexus in self.sorted.iter_mut().filter(|nexus| Some(nexus.id) != except) {
             if paths.contains(&nexus.path) {
                 nexus.attention.push(attention);
             }
@@ -94,7 +95,7 @@ impl Nexuses {
     }
 
     /// Takes over what the reservations allow now.
-    pub fn refresh_access(&mut self, reservations: &Reservations) {
+    pub fn refresh_access(&mut self, reservations: &ReservationCell) {
         for nexus in &mut self.sorted {
             nexus.access = reservations.access(&nexus.path);
         }

@@ -3,6 +3,7 @@
 use reactor::buffer::{BufferPool, Sgl};
 use volume::bdev::{Done, Extent, Io, IoStatus, Op};
 
+use crate::cache::CacheOff;
 use crate::limits::{CLEAR_STEP_BYTES, PAYLOAD_STEP_COST, STEP_BYTES, TURN_COST};
 use crate::partial::{Need, PartialWrite};
 use crate::response::{DataIn, Response, Step};
@@ -17,8 +18,11 @@ pub struct Pending(pub(crate) Plan);
 pub(crate) enum Plan {
     /// One read whose payload is the answer.
     Read { data_in_len: u64 },
-    /// One operation whose good end is GOOD without data.
-    Simple { data_out_len: u64 },
+    /// One operation whose good end is GOOD without data; `cached`: a write that may be in a volatile
+    /// cache when it ends.
+    Simple { data_out_len: u64, cached: bool },
+    /// The flush of a MODE SELECT that turns the cache off.
+    CacheOff(Box<CacheOff>),
     /// Several I/Os after each other.
     Steps(Box<Steps>),
 }
@@ -31,6 +35,10 @@ pub(crate) struct Steps {
     pub work: Work,
     /// What the steps cost since the operation last let the core go.
     pub spent: u32,
+    /// It writes, and what it has written may be in a volatile cache.
+    pub cached: bool,
+    /// The I/O that is out is the flush before its end.
+    pub flushing: bool,
 }
 
 /// What is left to do.
@@ -68,12 +76,17 @@ impl LogicalUnit {
             Plan::Read { data_in_len } if done.status == IoStatus::Good => {
                 Step::Respond(Response { data_in_len, ..Response::data(DataIn::Sgl(done.sgl)) })
             }
-            Plan::Simple { data_out_len } if done.status == IoStatus::Good => {
+            Plan::Simple { data_out_len, cached } if done.status == IoStatus::Good => {
+                if cached && self.must_flush_cached_write() {
+                    let flush = Io { tag: done.tag, op: Op::Flush, sgl: Sgl::empty() };
+                    return Step::Io(flush, Pending(Plan::Simple { data_out_len, cached: false }));
+                }
                 Step::Respond(Response { data_out_len, ..Response::good() })
             }
             Plan::Read { .. } => Step::Respond(self.io_failed(done.status, 0)),
-            Plan::Simple { data_out_len } => Step::Respond(self.io_failed(done.status, data_out_len)),
+            Plan::Simple { data_out_len, .. } => Step::Respond(self.io_failed(done.status, data_out_len)),
             Plan::Steps(steps) => self.resume_steps(steps, done, buffers),
+            Plan::CacheOff(change) => self.resume_cache_off(*change, done.status),
         }
     }
 
@@ -84,11 +97,19 @@ impl LogicalUnit {
                 steps.spent = 0;
                 self.next_step(steps, buffers)
             }
-            Plan::Read { .. } | Plan::Simple { .. } => unreachable!("only an operation of steps waits"),
+            Plan::Read { .. } | Plan::Simple { .. } | Plan::CacheOff(_) => {
+                unreachable!("only an operation of steps waits")
+            }
         }
     }
 
     fn resume_steps(&mut self, mut steps: Box<Steps>, done: Done, buffers: &BufferPool) -> Step {
+        if steps.flushing {
+            return Step::Respond(match done.status {
+                IoStatus::Good => steps.finish(),
+                status => self.io_failed(status, steps.data_out_len),
+            });
+        }
         if let Work::Partial(partial) = &mut steps.work {
             return match partial.advance(done.status, done.sgl) {
                 Ok(()) => self.next_step(steps, buffers),
@@ -123,11 +144,30 @@ impl LogicalUnit {
         work: Work,
         buffers: &BufferPool,
     ) -> Step {
-        self.next_step(Box::new(Steps { task, data_out_len, work, spent: 0 }), buffers)
+        let steps = Steps { task, data_out_len, work, spent: 0, cached: false, flushing: false };
+        self.next_step(Box::new(steps), buffers)
+    }
+
+    /// As [`Self::start_steps`], for one that writes.
+    pub(crate) fn start_writing_steps(
+        &mut self,
+        task: u64,
+        data_out_len: u64,
+        work: Work,
+        fua: bool,
+        buffers: &BufferPool,
+    ) -> Step {
+        let cached = self.goes_to_cache(fua);
+        let steps = Steps { task, data_out_len, work, spent: 0, cached, flushing: false };
+        self.next_step(Box::new(steps), buffers)
     }
 
     /// The next I/O of an operation, or its end.
     fn next_step(&mut self, mut steps: Box<Steps>, buffers: &BufferPool) -> Step {
+        // Began before a sanitize operation did: nothing of it may follow that.
+        if let Some(sense) = self.condition.sense() {
+            return Step::Respond(Response { data_out_len: steps.data_out_len, ..self.check(sense) });
+        }
         // A long operation whose I/Os are all answered on the spot lets others have the core.
         if steps.spent >= TURN_COST {
             return Step::RetryPending(Pending(Plan::Steps(steps)));
@@ -138,6 +178,11 @@ impl LogicalUnit {
                 Step::Io(Io { tag: steps.task, op, sgl }, Pending(Plan::Steps(steps)))
             }
             Next::NoMemory => Step::RetryPending(Pending(Plan::Steps(steps))),
+            Next::Finished if steps.cached && self.must_flush_cached_write() => {
+                steps.flushing = true;
+                let flush = Io { tag: steps.task, op: Op::Flush, sgl: Sgl::empty() };
+                Step::Io(flush, Pending(Plan::Steps(steps)))
+            }
             Next::Finished => Step::Respond(steps.finish()),
         }
     }

@@ -59,14 +59,14 @@ impl LogicalUnit {
             // With UNMAP whole granules are freed and the rest is zeroed; either way all of it reads
             // zeros afterwards, which is what LBPRZ promises.
             let work = Work::WriteZeroes { left, unmap, fua };
-            return Ok(self.start_steps(command.task, data_out_len, work, context.buffers));
+            return Ok(self.start_writing_steps(command.task, data_out_len, work, fua, context.buffers));
         }
         let payload = left.length_blocks.min(STEP_BYTES >> self.block_shift) << self.block_shift;
         let Some(sgl) = replicate(&command.data_out, payload as usize, context.buffers) else {
             return Ok(Step::Retry(command));
         };
         let work = Work::WriteSame { left, fua, sgl };
-        Ok(self.start_steps(command.task, data_out_len, work, context.buffers))
+        Ok(self.start_writing_steps(command.task, data_out_len, work, fua, context.buffers))
     }
 
     /// UNMAP (SBC-4 section 5.32).

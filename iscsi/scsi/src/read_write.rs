@@ -113,9 +113,10 @@ impl LogicalUnit {
     }
 
     #[inline]
-    fn payload_io(&self, command: Command, op: Op, data_out_len: u64) -> Outcome {
+    fn payload_io(&self, command: Command, op: Op, fua: bool, data_out_len: u64) -> Outcome {
         let io = Io { tag: command.task, op, sgl: command.data_out };
-        Ok(Step::Io(io, Pending(Plan::Simple { data_out_len })))
+        let cached = self.goes_to_cache(fua);
+        Ok(Step::Io(io, Pending(Plan::Simple { data_out_len, cached })))
     }
 
     #[inline]
@@ -130,15 +131,16 @@ impl LogicalUnit {
         let length = command.data_out.len() as u64;
         if length & ((1 << self.block_shift) - 1) != 0 {
             let whole = Extent { lba: extent.lba, length_blocks: length >> self.block_shift };
-            let work = Work::Partial(PartialWrite::new(whole, command.data_out, self.fua(cdb)));
-            return Ok(self.start_steps(command.task, data_out_len, work, context.buffers));
+            let fua = self.fua(cdb);
+            let work = Work::Partial(PartialWrite::new(whole, command.data_out, fua));
+            return Ok(self.start_writing_steps(command.task, data_out_len, work, fua, context.buffers));
         }
         let extent = self.arrived(&command, extent)?;
         if extent.length_blocks == 0 {
             return good();
         }
-        let op = Op::Write { extent, fua: self.fua(cdb) };
-        self.payload_io(command, op, data_out_len)
+        let fua = self.fua(cdb);
+        self.payload_io(command, Op::Write { extent, fua }, fua, data_out_len)
     }
 
     /// ORWRITE(16) (SBC-4 section 5.13).
@@ -148,8 +150,8 @@ impl LogicalUnit {
         if extent.length_blocks == 0 {
             return good();
         }
-        let op = Op::OrWrite { extent, fua: self.fua(cdb) };
-        self.payload_io(command, op, data_out_len)
+        let fua = self.fua(cdb);
+        self.payload_io(command, Op::OrWrite { extent, fua }, fua, data_out_len)
     }
 
     /// WRITE ATOMIC(16) (SBC-4 section 5.43).
@@ -172,8 +174,8 @@ impl LogicalUnit {
         if extent.length_blocks == 0 {
             return good();
         }
-        let op = Op::Write { extent, fua: self.fua(cdb) };
-        self.payload_io(command, op, data_out_len)
+        let fua = self.fua(cdb);
+        self.payload_io(command, Op::Write { extent, fua }, fua, data_out_len)
     }
 
     /// COMPARE AND WRITE (SBC-4 section 5.3).
@@ -190,8 +192,8 @@ impl LogicalUnit {
         if extent.length_blocks == 0 {
             return good();
         }
-        let op = Op::CompareAndWrite { extent, fua: self.fua(cdb) };
-        self.payload_io(command, op, data_out_len)
+        let fua = self.fua(cdb);
+        self.payload_io(command, Op::CompareAndWrite { extent, fua }, fua, data_out_len)
     }
 
     /// BYTCHK: false only reads back, true compares; 10b is reserved and 11b (one block compared with
@@ -237,7 +239,7 @@ impl LogicalUnit {
             if extent.length_blocks == 0 {
                 return good();
             }
-            return self.payload_io(command, Op::Compare(extent), data_out_len);
+            return self.payload_io(command, Op::Compare(extent), true, data_out_len);
         }
         if cdb.u8(1) & 0xe0 != 0 {
             return Err(Sense::cdb_bit(1, 7).into());

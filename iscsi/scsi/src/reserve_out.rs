@@ -1,12 +1,12 @@
-//! PERSISTENT RESERVE OUT (SPC-4 section 6.16): asks the reservation state for a change, has it made
-//! durable, then puts it in force and tells whom it concerns.
+//! PERSISTENT RESERVE OUT (SPC-4 section 6.16): asks the volume for a change of its reservations, then answers and
+//! tells whom it concerns.
 
-use volume::reservation::{self, Kind, Path, Refused, Reservations};
+use volume::reservation::{self, Kind, Path, Refused};
 
 use crate::cdb::Cdb;
 use crate::command::{Command, NexusId};
 use crate::limits::PARAMETER_LIST_BYTES_MAX;
-use crate::response::{Effects, Response, Step};
+use crate::response::{Effects, Response, Status, Step};
 use crate::sense::Sense;
 use crate::start::{Outcome, Refusal};
 use crate::unit::LogicalUnit;
@@ -24,14 +24,26 @@ const REGISTER_AND_MOVE: u8 = 7;
 /// Bytes of the parameter list, without what SPEC_I_PT and REGISTER AND MOVE add.
 const LIST_BYTES: usize = 24;
 
-/// A change that waits until it is durable.
+/// A change that a command asks of the volume.
 #[derive(Debug)]
-pub(crate) struct Change {
+pub struct ReservationChange {
+    /// In whose name.
+    pub path: Path,
+    /// What.
+    pub change: reservation::Change,
     by: NexusId,
     data_out_len: u64,
-    next: Reservations,
-    outcome: reservation::Outcome,
-    abort: bool,
+}
+
+/// Why a change did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// The reservations in force do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It could not be made durable.
+    #[error("the reservations could not be stored")]
+    NotDurable,
 }
 
 impl From<Refused> for Refusal {
@@ -51,9 +63,6 @@ fn be64(list: &[u8], at: usize) -> u64 {
 
 impl LogicalUnit {
     pub(crate) fn persistent_reserve_out(&mut self, command: Command, cdb: &Cdb) -> Outcome {
-        if self.changing.is_some() {
-            return Ok(Step::Retry(command));
-        }
         let length = cdb.u32(5) as usize;
         if length as u64 > PARAMETER_LIST_BYTES_MAX || length < LIST_BYTES || command.data_out.len() < length
         {
@@ -69,39 +78,36 @@ impl LogicalUnit {
         } else {
             parse_change(cdb, &list, port)?
         };
-        let (next, outcome) = self.reservations.apply(&path, &change)?;
-        let change = Box::new(Change {
-            by: command.nexus,
-            data_out_len: length as u64,
-            outcome,
-            abort: action == PREEMPT_AND_ABORT,
-            next,
-        });
-        let durable = change.next.encode();
-        if durable == self.reservations.encode() {
-            return Ok(Step::Respond(self.put_in_force(*change)));
-        }
-        self.changing = Some(change);
-        Ok(Step::Persist(durable))
+        let data_out_len = length as u64;
+        Ok(Step::Change(Box::new(ReservationChange { path, change, by: command.nexus, data_out_len })))
     }
 
-    /// The blob of the last [`Step::Persist`] is durable, or could not be made so: then nothing has
-    /// changed. The response is of the task that asked; when that was aborted meanwhile there is
-    /// nobody to answer, and the effects are to be carried out all the same.
-    pub fn persisted(&mut self, ok: bool) -> Response {
-        let change = *self.changing.take().expect("a change waits for its durable form");
-        if ok {
-            self.put_in_force(change)
-        } else {
-            let data_out_len = change.data_out_len;
-            Response { data_out_len, ..self.check(Sense::INTERNAL_FAILURE) }
-        }
+    /// The change of [`Step::Change`] is in force, or was refused. The response is of the task that asked; when that was
+    /// aborted meanwhile there is nobody to answer, and the effects are to be carried out all the same.
+    pub fn change_ended(
+        &mut self,
+        change: &ReservationChange,
+        end: Result<&reservation::Outcome, ChangeError>,
+    ) -> Response {
+        let refusal = match end {
+            Ok(outcome) => {
+                self.tell_outcome(outcome, Some(change.by));
+                let abort_tasks_of = outcome.abort_tasks_of.clone();
+                let effects = (!abort_tasks_of.is_empty()).then(|| Box::new(Effects { abort_tasks_of }));
+                return Response { data_out_len: change.data_out_len, effects, ..Response::good() };
+            }
+            Err(ChangeError::Refused(refused)) => Refusal::from(refused),
+            Err(ChangeError::NotDurable) => Sense::INTERNAL_FAILURE.into(),
+        };
+        let response = match refusal {
+            Refusal::Sense(sense) => self.check(sense),
+            Refusal::Conflict => Response::with_status(Status::ReservationConflict),
+        };
+        Response { data_out_len: change.data_out_len, ..response }
     }
 
-    fn put_in_force(&mut self, change: Change) -> Response {
-        let Change { by, data_out_len, next, outcome, abort } = change;
-        self.reservations = next;
-        self.nexuses.refresh_access(&self.reservations);
+    /// Unit attentions for those whom a change concerns.
+    pub(crate) fn tell_outcome(&mut self, outcome: &reservation::Outcome, by: Option<NexusId>) {
         let notices = [
             (&outcome.reservations_preempted, UnitAttention::ReservationsPreempted),
             (&outcome.reservations_released, UnitAttention::ReservationsReleased),
@@ -110,12 +116,6 @@ impl LogicalUnit {
         for (paths, attention) in notices {
             self.nexuses.tell(paths, attention, by);
         }
-        let victims = |nexus: &&crate::nexus::Nexus| outcome.registrations_preempted.contains(&nexus.path);
-        let effects = (abort && !outcome.registrations_preempted.is_empty()).then(|| {
-            let abort_tasks_of = self.nexuses.iter().filter(victims).map(|nexus| nexus.id).collect();
-            Box::new(Effects { abort_tasks_of })
-        });
-        Response { data_out_len, effects, ..Response::good() }
     }
 
     /// REGISTER AND MOVE: the other path is a relative target port and a TransportID.
@@ -125,9 +125,9 @@ impl LogicalUnit {
         let id = list[LIST_BYTES..].get(..id_length).ok_or(Sense::PARAMETER_LIST_LENGTH)?;
         let initiator_port = initiator_port_of(id).ok_or(Sense::parameter_byte(LIST_BYTES as u16))?;
         let target_port =
-            if port == own_port { Some(own.target_port()) } else { self.target_port_name(port) };
+            if port == own_port { Some(own.target_port().to_vec()) } else { self.target_port_name(port) };
         let target_port = target_port.ok_or(Sense::parameter_byte(18))?;
-        let to = Path::new(&initiator_port, target_port).ok_or(Sense::parameter_byte(LIST_BYTES as u16))?;
+        let to = Path::new(&initiator_port, &target_port).ok_or(Sense::parameter_byte(LIST_BYTES as u16))?;
         Ok(reservation::Change::RegisterAndMove {
             key: be64(list, 0),
             new_key: be64(list, 8),
@@ -139,13 +139,16 @@ impl LogicalUnit {
     }
 
     /// The target port that some nexus or registrant reaches by this number.
-    fn target_port_name(&self, port: u16) -> Option<&[u8]> {
+    fn target_port_name(&self, port: u16) -> Option<Vec<u8>> {
         let mut nexuses = self.nexuses.iter();
         let nexus = nexuses.find(|nexus| nexus.name.relative_target_port_id == port).map(|nexus| &nexus.path);
-        let mut registrants = self.reservations.registrants().iter();
+        let reservations = self.reservations.read();
+        // An NVMe host is registered without a port.
+        let mut registrants =
+            reservations.registrants().iter().filter(|known| known.relative_target_port != 0);
         let registrant =
             || registrants.find(|known| known.relative_target_port == port).map(|known| &known.path);
-        nexus.or_else(registrant).map(Path::target_port)
+        nexus.or_else(registrant).map(|path| path.target_port().to_vec())
     }
 }
 
@@ -179,7 +182,8 @@ fn parse_change(cdb: &Cdb, list: &[u8], port: u16) -> Result<reservation::Change
         RELEASE => reservation::Change::Release { key, kind: kind()? },
         CLEAR => reservation::Change::Clear { key },
         PREEMPT | PREEMPT_AND_ABORT => {
-            reservation::Change::Preempt { key, victim_key: new_key, kind: kind()? }
+            let abort = action == PREEMPT_AND_ABORT;
+            reservation::Change::Preempt { key, victim_key: new_key, kind: kind()?, abort }
         }
         _ => return Err(Sense::cdb_bit(1, 4)),
     })

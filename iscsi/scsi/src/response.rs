@@ -2,9 +2,11 @@
 
 use reactor::buffer::Sgl;
 use volume::bdev::Io;
+use volume::reservation::Path;
 
-use crate::command::{Command, NexusId};
+use crate::command::Command;
 use crate::plan::Pending;
+use crate::reserve_out::ReservationChange;
 use crate::sense::Sense;
 
 /// SAM-5 status codes.
@@ -74,9 +76,9 @@ impl DataIn {
 /// What a command does beyond its own answer; the target layer does it before it sends the response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// Every task of these nexuses on this logical unit is aborted and its last I/O waited for, the
-    /// answering command itself excepted (PREEMPT AND ABORT).
-    pub abort_tasks_of: Vec<NexusId>,
+    /// Every task of these paths on this volume is aborted and its last I/O waited for, the answering
+    /// command itself excepted (PREEMPT AND ABORT).
+    pub abort_tasks_of: Vec<Path>,
 }
 
 /// The end of a command.
@@ -143,11 +145,14 @@ pub enum Step {
     /// [`crate::LogicalUnit::resume`] together with the state. To abort the task, drop the state;
     /// its I/O must still come home before the abort is reported.
     Io(Io, Pending),
-    /// Make the reservations durable, then call [`crate::LogicalUnit::persisted`], even when the task
-    /// was aborted meanwhile.
-    Persist(Vec<u8>),
-    /// Nothing happened: no buffer, or another command is changing the reservations. Start the
-    /// command again at a later turn.
+    /// Ask the volume for this change (again at a later turn while another one is under way), then call
+    /// [`crate::LogicalUnit::change_ended`], even when the task was aborted meanwhile.
+    Change(Box<ReservationChange>),
+    /// An operation has begun that outlives the command: drive [`crate::LogicalUnit::background`]. With a
+    /// response, the command has ended; without, the end of the operation brings it. An abort of the task
+    /// ends the waiting, not the operation.
+    Background(Option<Response>),
+    /// Nothing happened: no buffer. Start the command again at a later turn.
     Retry(Command),
     /// As `Retry`, in the middle of an operation, or so that a long one does not hold the core: give
     /// the state to [`crate::LogicalUnit::retry`] at a later turn.

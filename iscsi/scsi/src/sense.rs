@@ -48,6 +48,8 @@ pub struct Sense {
     pub information: Option<u64>,
     /// Sense-key specific: the wrong field.
     pub field: Option<FieldPointer>,
+    /// Sense-key specific of NOT READY: how much of an operation is done, in parts of 65536.
+    pub progress: Option<u16>,
 }
 
 impl Sense {
@@ -79,6 +81,8 @@ impl Sense {
     pub const NO_SPACE: Self = Self::new(SenseKey::DataProtect, 0x27, 0x07);
     /// 07/27/02 logical unit software write protected.
     pub const WRITE_PROTECTED: Self = Self::new(SenseKey::DataProtect, 0x27, 0x02);
+    /// 05/2c/00 command sequence error.
+    pub const COMMAND_SEQUENCE_ERROR: Self = Self::illegal(0x2c, 0x00);
     /// 04/44/00 internal target failure.
     pub const INTERNAL_FAILURE: Self = Self::new(SenseKey::HardwareError, 0x44, 0x00);
     /// 02/04/02 not ready, initializing command required: the unit was stopped.
@@ -89,6 +93,10 @@ impl Sense {
     pub const UNAVAILABLE: Self = Self::new(SenseKey::NotReady, 0x04, 0x0c);
     /// 02/04/0A not accessible, asymmetric access state transition.
     pub const TRANSITION: Self = Self::new(SenseKey::NotReady, 0x04, 0x0a);
+    /// 02/04/1B not ready, sanitize in progress.
+    pub const SANITIZE_IN_PROGRESS: Self = Self::new(SenseKey::NotReady, 0x04, 0x1b);
+    /// 03/31/03 sanitize command failed.
+    pub const SANITIZE_FAILED: Self = Self::new(SenseKey::MediumError, 0x31, 0x03);
     /// 0B/00/00 the command was taken back before it had an effect.
     pub const ABORTED: Self = Self::new(SenseKey::AbortedCommand, 0x00, 0x00);
     /// 05/53/02 medium removal prevented.
@@ -96,7 +104,7 @@ impl Sense {
 
     /// A sense without information.
     pub const fn new(key: SenseKey, asc: u8, ascq: u8) -> Self {
-        Self { key, asc, ascq, information: None, field: None }
+        Self { key, asc, ascq, information: None, field: None, progress: None }
     }
 
     const fn illegal(asc: u8, ascq: u8) -> Self {
@@ -127,7 +135,17 @@ impl Sense {
         Self { information: Some(information), ..self }
     }
 
+    /// The same with a PROGRESS INDICATION field.
+    #[must_use]
+    pub const fn with_progress(self, progress: u16) -> Self {
+        Self { progress: Some(progress), ..self }
+    }
+
     fn key_specific(&self) -> Option<[u8; 3]> {
+        if let Some(progress) = self.progress {
+            let [high, low] = progress.to_be_bytes();
+            return Some([0x80, high, low]);
+        }
         let field = self.field?;
         let [high, low] = field.byte.to_be_bytes();
         let bit = field.bit.map_or(0, |bit| 0x08 | bit & 0x07);
@@ -184,6 +202,11 @@ mod tests {
         assert_eq!(sense, [0xf0, 0, 5, 0x12, 0x34, 0x56, 0x78, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 1]);
         let large = Sense::READ_ERROR.with_information(1 << 32).encode(false);
         assert_eq!(large[0], 0x70, "an LBA that does not fit is not valid");
+        let progress = Sense::SANITIZE_IN_PROGRESS.with_progress(0x1234).encode(false);
+        assert_eq!(
+            (progress[2], &progress[12..14], &progress[15..]),
+            (2, &[4, 0x1b][..], &[0x80, 0x12, 0x34][..])
+        );
     }
 
     #[test]

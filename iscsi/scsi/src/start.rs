@@ -64,6 +64,7 @@ impl LogicalUnit {
     #[inline]
     fn admit(&mut self, command: &Command, cdb: &Cdb) -> Result<(), Refusal> {
         let class = class_of(cdb, &self.info).ok_or(Sense::INVALID_OPCODE)?;
+        self.refresh_access();
         let nexus = self.nexuses.get(command.nexus);
         if !nexus.attention.is_empty() && !class.reports_attention_itself() {
             let attention = nexus.attention.pop().expect("the queue is not empty");
@@ -73,6 +74,9 @@ impl LogicalUnit {
         let port = nexus.name.relative_target_port_id;
         if !self.port_groups.is_empty() {
             self.check_port_state(port, class)?;
+        }
+        if !self.condition.is_normal() {
+            self.condition.admit(class, cdb)?;
         }
         let reserved_by_other = self.reserved_by.is_some_and(|holder| holder != command.nexus);
         let conflict = match class {
@@ -127,7 +131,7 @@ impl LogicalUnit {
             opcode::TEST_UNIT_READY => good(),
             opcode::REQUEST_SENSE => self.request_sense(&command, cdb),
             opcode::INQUIRY => self.inquiry(&command, cdb),
-            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => self.mode_select(&command, cdb),
+            opcode::MODE_SELECT_6 | opcode::MODE_SELECT_10 => self.mode_select(&command, cdb, data_out_len),
             opcode::MODE_SENSE_6 | opcode::MODE_SENSE_10 => self.mode_sense(cdb),
             opcode::RESERVE_6 => self.reserve_6(&command, cdb),
             opcode::RELEASE_6 => self.release_6(&command),
@@ -153,6 +157,7 @@ impl LogicalUnit {
             opcode::WRITE_SAME_10 | opcode::WRITE_SAME_16 => {
                 self.write_same(command, cdb, data_out_len, context)
             }
+            opcode::SANITIZE => self.sanitize(&command, cdb, data_out_len),
             opcode::UNMAP => self.unmap(&command, cdb, data_out_len, context),
             opcode::LOG_SENSE => self.log_sense(cdb),
             opcode::PERSISTENT_RESERVE_IN => self.persistent_reserve_in(cdb),
@@ -204,6 +209,7 @@ impl LogicalUnit {
             opcode::UNMAP | opcode::MODE_SELECT_10 => return list(u64::from(cdb.u16(7))),
             opcode::MODE_SELECT_6 => return list(u64::from(cdb.u8(4))),
             opcode::PERSISTENT_RESERVE_OUT => return list(u64::from(cdb.u32(5))),
+            opcode::SANITIZE => return self.sanitize_list_bytes(cdb),
             _ => 0,
         };
         self.data_out_bytes(blocks)
@@ -212,7 +218,7 @@ impl LogicalUnit {
     /// One I/O without payload whose good end is GOOD.
     pub(crate) fn simple_io(&self, command: &Command, op: Op) -> Outcome {
         let io = Io { tag: command.task, op, sgl: reactor::buffer::Sgl::empty() };
-        Ok(Step::Io(io, Pending(Plan::Simple { data_out_len: 0 })))
+        Ok(Step::Io(io, Pending(Plan::Simple { data_out_len: 0, cached: false })))
     }
 
     /// The extent of a command, or why there is none.
@@ -221,10 +227,10 @@ impl LogicalUnit {
         Extent::new(lba, blocks, self.info.length_blocks).ok_or(Sense::LBA_OUT_OF_RANGE)
     }
 
-    /// REQUEST SENSE (SPC-4 section 6.39): a waiting unit attention, else nothing.
+    /// REQUEST SENSE (SPC-4 section 6.39): a waiting unit attention, else why the unit is not ready.
     fn request_sense(&mut self, command: &Command, cdb: &Cdb) -> Outcome {
         let attention = self.nexuses.get(command.nexus).attention.pop();
-        let sense = attention.map_or(Sense::NONE, UnitAttention::sense);
+        let sense = attention.map(UnitAttention::sense).or(self.condition.sense()).unwrap_or(Sense::NONE);
         bytes(sense.encode(cdb.bit(1, 0)), cdb.u8(4))
     }
 }

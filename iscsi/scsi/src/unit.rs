@@ -1,15 +1,17 @@
 //! The logical unit: one per volume on its owner core, shared by every target that maps it.
 
+use std::rc::Rc;
+
 use reactor::buffer::BufferPool;
 use volume::bdev::BdevInfo;
-use volume::reservation::{DecodeError, Reservations};
+use volume::reservation::{Outcome, ReservationCell};
 
 use crate::command::{NexusId, NexusName};
 use crate::limits::NEXUSES_MAX;
 use crate::mode::Mode;
 use crate::nexus::{Nexus, Nexuses, path_of};
-use crate::reserve_out::Change;
 use crate::response::Response;
+use crate::sanitize::Condition;
 use crate::sense::Sense;
 use crate::unit_attention::{Queue, UnitAttention};
 
@@ -85,39 +87,36 @@ pub struct LogicalUnit {
     pub(crate) info: BdevInfo,
     /// log2 of the logical block.
     pub(crate) block_shift: u32,
+    /// Whether the medium may be used, or is being sanitized.
+    pub(crate) condition: Condition,
     pub(crate) nexuses: Nexuses,
     pub(crate) mode: Mode,
-    pub(crate) reservations: Reservations,
+    /// The volume's reservations, shared with the other protocols of the core.
+    pub(crate) reservations: Rc<ReservationCell>,
+    /// The epoch for which each nexus's access was computed.
+    pub(crate) epoch: u64,
     /// Who holds the reservation of RESERVE(6).
     pub(crate) reserved_by: Option<NexusId>,
-    /// The change that waits for its durable form.
-    pub(crate) changing: Option<Box<Change>>,
     pub(crate) port_groups: Vec<PortGroup>,
 }
 
 impl LogicalUnit {
-    /// A logical unit over a device. `stored_reservations` is the last blob of [`crate::Step::Persist`]
-    /// that was made durable. Errors: the blob is damaged (another host may hold a reservation, so
-    /// serving the volume without it is the operator's decision).
-    pub fn new(
-        config: LuConfig,
-        info: BdevInfo,
-        stored_reservations: Option<&[u8]>,
-    ) -> Result<Self, DecodeError> {
+    /// A logical unit over a device with the reservations of its volume.
+    pub fn new(config: LuConfig, info: BdevInfo, reservations: Rc<ReservationCell>) -> Self {
         assert!(matches!(info.logical_block_bytes, 512 | 4096), "a device has blocks of 512 or 4096 bytes");
-        let reservations = stored_reservations.map(Reservations::decode).transpose()?.unwrap_or_default();
         let port_groups = config.port_groups.clone();
-        Ok(Self {
+        Self {
             mode: Mode::new(&info, config.write_cache),
             block_shift: info.logical_block_bytes.trailing_zeros(),
+            condition: Condition::Normal,
             config,
             info,
             nexuses: Nexuses::default(),
+            epoch: reservations.epoch(),
             reservations,
             reserved_by: None,
-            changing: None,
             port_groups,
-        })
+        }
     }
 
     /// What the device is.
@@ -143,10 +142,10 @@ impl LogicalUnit {
 
     /// A nexus is gone: its legacy reservation goes, its registrations stay.
     pub fn detach(&mut self, nexus: NexusId) {
-        self.nexuses.remove(nexus);
         if self.reserved_by == Some(nexus) {
-            self.reserved_by = None;
+            self.reserve_for(None);
         }
+        self.nexuses.remove(nexus);
     }
 
     /// LOGICAL UNIT RESET, after the target layer aborted every task: mode pages as at the start,
@@ -155,8 +154,15 @@ impl LogicalUnit {
     pub fn reset(&mut self, by: Option<NexusId>) {
         let _ = by;
         self.mode = Mode::new(&self.info, self.config.write_cache);
-        self.reserved_by = None;
+        self.reserve_for(None);
         self.nexuses.tell_all(UnitAttention::LogicalUnitReset, None);
+    }
+
+    /// A nexus has logged out and will be detached: its legacy reservation goes now.
+    pub fn release(&mut self, nexus: NexusId) {
+        if self.reserved_by == Some(nexus) {
+            self.reserve_for(None);
+        }
     }
 
     /// Queues a condition for one nexus; nothing when it is not attached.
@@ -184,9 +190,28 @@ impl LogicalUnit {
         self.nexuses.tell_all(UnitAttention::AsymmetricAccessChanged, None);
     }
 
-    /// The persistent reservations in force.
-    pub fn reservations(&self) -> &Reservations {
-        &self.reservations
+    /// The reservations were changed through another protocol: whom it concerns hears of it. What is allowed from now on
+    /// is seen by itself.
+    pub fn reservations_changed_elsewhere(&mut self, outcome: &Outcome) {
+        self.tell_outcome(outcome, None);
+    }
+
+    /// Gives the unit to a nexus by RESERVE(6), or to nobody.
+    pub(crate) fn reserve_for(&mut self, holder: Option<NexusId>) {
+        if self.reserved_by != holder {
+            self.reserved_by = holder;
+            let path = holder.and_then(|nexus| self.nexuses.find(nexus)).map(|nexus| nexus.path.clone());
+            self.reservations.set_exclusive(path);
+        }
+    }
+
+    /// Takes over what the reservations allow, if they have changed since the last command.
+    #[inline]
+    pub(crate) fn refresh_access(&mut self) {
+        if self.reservations.epoch() != self.epoch {
+            self.epoch = self.reservations.epoch();
+            self.nexuses.refresh_access(&self.reservations);
+        }
     }
 
     /// The state of the port group that a relative target port belongs to.

@@ -36,7 +36,7 @@ pub(crate) fn page(unit: &LogicalUnit, name: &NexusName, page: u8) -> Option<Vec
         DEVICE_IDENTIFICATION => device_identification(unit, name),
         EXTENDED_INQUIRY => extended_inquiry(unit),
         BLOCK_LIMITS => block_limits(unit),
-        BLOCK_DEVICE_CHARACTERISTICS => block_device_characteristics(),
+        BLOCK_DEVICE_CHARACTERISTICS => block_device_characteristics(unit),
         LOGICAL_BLOCK_PROVISIONING => logical_block_provisioning(unit),
         _ => return None,
     };
@@ -139,9 +139,12 @@ fn block_limits(unit: &LogicalUnit) -> Vec<u8> {
     page.split_off(4)
 }
 
-fn block_device_characteristics() -> Vec<u8> {
+fn block_device_characteristics(unit: &LogicalUnit) -> Vec<u8> {
     let mut body = vec![0; 60];
     body[1] = 0x01; // medium rotation rate: does not rotate
+    if unit.info.thin {
+        body[3] = 0x40; // WABEREQ = 1: after SANITIZE BLOCK ERASE every block can be read
+    }
     body[4] = 0x02; // VBULS: VERIFY with BYTCHK 0 reports unmapped blocks as readable zeros
     body
 }

@@ -8,10 +8,12 @@ use iscsi_proto::pdu::{LogoutReason, TmfFunction, TmfResponse};
 use iscsi_proto::session::{Logout, RequestId, TaskId, TaskManagement};
 use scsi::{NexusId, UnitAttention};
 use smallvec::SmallVec;
+use volume::reservation::Path;
+use volume::shared::Ticket;
 
 use crate::core::TargetCore;
 use crate::slots::Key;
-use crate::state::{Barrier, Task, TaskPhase, Then, nexus_of};
+use crate::state::{Barrier, SessionEntry, Task, TaskPhase, Then, nexus_of};
 
 impl TargetCore {
     /// The session has forgotten a task: its connection or session went away.
@@ -57,21 +59,16 @@ impl TargetCore {
             | TmfFunction::TARGET_COLD_RESET => SmallVec::from_vec(disks),
             _ => SmallVec::new(),
         };
-        let close_session = request.function == TmfFunction::TARGET_COLD_RESET;
-        let then = Then::TaskManagement { session, id: request.id, reset, close_session };
+        let close_sessions = request.function == TmfFunction::TARGET_COLD_RESET;
+        let then = Then::TaskManagement { session, id: request.id, reset, close_sessions };
         self.abort_then(tasks, then, Some(nexus));
     }
 
     /// The initiator leaves; its tasks were reported as aborted just before.
     pub(crate) fn on_logout(&mut self, session: Key, logout: Logout) {
-        let mut tasks = Vec::new();
         let whole = logout.reason == LogoutReason::CLOSE_SESSION;
-        for (key, task) in self.tasks.iter() {
-            if task.session == session && (whole || logout.leaving == Some(task.connection)) {
-                tasks.push(key);
-            }
-        }
-        self.abort_then(tasks, Then::Logout { session, id: logout.id }, None);
+        let tasks = self.open_tasks_of(session, |task| whole || logout.leaving == Some(task.connection));
+        self.abort_then(tasks, Then::Logout { session, id: logout.id, whole }, None);
     }
 
     /// Aborts `tasks` and does `then` when the last of them has ended.
@@ -86,30 +83,38 @@ impl TargetCore {
         self.release_if_done(barrier);
     }
 
-    /// PREEMPT AND ABORT: true when the response of `task` has to wait for what it aborts.
-    pub(crate) fn hold_for_aborts(&mut self, task: Key, disk: Key, nexuses: &[NexusId]) -> bool {
-        let victims: Vec<Key> = self
-            .tasks
-            .iter()
-            .filter(|(key, other)| {
-                *key != task && other.disk == disk && nexuses.contains(&nexus_of(other.session))
-            })
-            .map(|(key, _)| key)
-            .collect();
-        for nexus in nexuses {
-            self.drop_collecting_of(disk, *nexus);
-        }
-        if victims.is_empty() {
-            return false;
-        }
-        let barrier = Barrier { remaining: victims.len(), then: Then::Respond { task }, by: None };
-        let barrier =
-            self.barriers.insert(barrier).unwrap_or_else(|_| unreachable!("fewer barriers than tasks"));
+    /// PREEMPT AND ABORT: true when the response of `task` has to wait for what it aborts, here and (`ticket`) through
+    /// other protocols.
+    pub(crate) fn hold_for_aborts(
+        &mut self,
+        task: Key,
+        disk: Key,
+        paths: &[Path],
+        ticket: Option<Ticket>,
+    ) -> bool {
+        let victims = self.victims(disk, paths, Some(task));
+        let barrier = self.wait_for_aborts(disk, &victims, ticket, Then::Respond { task });
+        let Some(barrier) = barrier else { return false };
         self.held.push(barrier);
         for victim in victims {
             self.abort_task(victim, Some(barrier));
         }
         true
+    }
+
+    /// The tasks on a disk of those who came by one of these paths. Sessions that have ended are asked as well: their last
+    /// I/O may still be in the volume. What still collects data for such a task vanishes here.
+    pub(crate) fn victims(&mut self, disk: Key, paths: &[Path], except: Option<Key>) -> Vec<Key> {
+        let named = |entry: &SessionEntry| entry.nexus.as_ref().is_some_and(|(_, path)| paths.contains(path));
+        let sessions = self.sessions.iter().filter(|(_, entry)| named(entry));
+        let sessions: Vec<Key> = sessions.map(|(key, _)| key).collect();
+        let mut victims = Vec::new();
+        for session in sessions {
+            victims.extend(self.open_tasks_of(session, |task| task.disk == disk));
+            self.drop_collecting_of(disk, nexus_of(session));
+        }
+        victims.retain(|key| Some(*key) != except);
+        victims
     }
 
     /// Ends a task without an answer, as far as that can be done now.
@@ -133,17 +138,18 @@ impl TargetCore {
                 assert!(disk.tasks.withdraw(key), "a waiting task is in its task set");
                 self.drop_task(key);
             }
-            TaskPhase::Retry(_) | TaskPhase::RetryPending(_) => {
+            TaskPhase::Retry(_) | TaskPhase::RetryPending(_) | TaskPhase::RetryChange(_) => {
                 disk.retry.retain(|other| *other != key);
+                self.tried_again(session);
                 self.end_aborted(key);
             }
             TaskPhase::Io(_) => {
                 // One that still waits in the volume comes home aborted; one that runs, when it is done.
-                disk.volume.abort(key.to_u64());
+                disk.port.abort(key.to_u64());
                 self.busy_disk(disk_key);
             }
-            TaskPhase::Persisting => task.phase = TaskPhase::Persisting,
-            TaskPhase::Held(_) => self.end_aborted(key),
+            TaskPhase::Changing(change) => task.phase = TaskPhase::Changing(change),
+            TaskPhase::Held(_) | TaskPhase::Background => self.end_aborted(key),
             TaskPhase::Aborting => {}
             TaskPhase::Running => unreachable!("a task does not abort itself"),
         }
@@ -159,14 +165,14 @@ impl TargetCore {
 
     fn drop_task(&mut self, key: Key) {
         let task = self.tasks.remove(key).expect("a task ends once");
-        self.leave_session(task.session, None);
+        self.leave_session(task.session, task.place, None);
         for barrier in task.barriers {
             self.count_down(Some(barrier));
         }
         self.unblock_disk(task.disk);
     }
 
-    fn count_down(&mut self, barrier: Option<Key>) {
+    pub(crate) fn count_down(&mut self, barrier: Option<Key>) {
         let Some(key) = barrier else { return };
         let Some(entry) = self.barriers.get_mut(key) else { return };
         entry.remaining -= 1;
@@ -187,24 +193,37 @@ impl TargetCore {
         }
         let barrier = self.barriers.remove(key).expect("looked up above");
         match barrier.then {
-            Then::TaskManagement { session, id, reset, close_session } => {
+            Then::TaskManagement { session, id, reset, close_sessions } => {
                 for disk in reset {
                     if let Some(disk) = self.disks.get_mut(disk) {
                         disk.unit.reset(barrier.by);
                     }
                 }
                 self.answer_task_management(session, id, TmfResponse::COMPLETE);
-                if close_session {
-                    self.close_session(session);
+                // TARGET COLD RESET: all sessions of the target end (RFC 7143 section 11.5.1).
+                let target = self.sessions.get(session).and_then(|entry| entry.target);
+                if let Some(target) = target.filter(|_| close_sessions) {
+                    for session in self.sessions_of(target) {
+                        self.close_session(session);
+                    }
                 }
             }
-            Then::Logout { session, id } => {
+            Then::Logout { session, id, whole } => {
+                if whole {
+                    self.release_units(session);
+                }
                 if let Some(entry) = self.sessions.get_mut(session) {
                     entry.session.complete_logout(id);
                     self.touch_session(session);
                 }
             }
             Then::Respond { task } => self.respond_held(task),
+            Then::Return { disk, ticket } => {
+                // A disk that has gone meanwhile has closed its port: that counts as well.
+                if let Some(disk) = self.disks.get(disk) {
+                    disk.port.aborted(ticket);
+                }
+            }
             Then::Reinstate { connection } => self.finish_login(connection),
         }
     }
@@ -218,7 +237,7 @@ impl TargetCore {
     }
 
     fn answer_later(&self, session: Key, id: RequestId) -> Then {
-        Then::TaskManagement { session, id, reset: SmallVec::new(), close_session: false }
+        Then::TaskManagement { session, id, reset: SmallVec::new(), close_sessions: false }
     }
 
     fn answer_task_management(&mut self, session: Key, id: RequestId, response: TmfResponse) {
@@ -239,11 +258,13 @@ impl TargetCore {
     }
 
     fn collect_tasks(&self, disk: Key, session: Option<Key>, out: &mut Vec<Key>) {
-        let affected = self
-            .tasks
-            .iter()
-            .filter(|(_, task)| task.disk == disk && session.is_none_or(|session| task.session == session));
-        out.extend(affected.map(|(key, _)| key));
+        let sessions = match session {
+            Some(session) => vec![session],
+            None => self.sessions.keys(),
+        };
+        for session in sessions {
+            out.extend(self.open_tasks_of(session, |task| task.disk == disk));
+        }
     }
 
     /// Commands of other sessions that still collect data for a disk vanish. (The session that asked

@@ -1,53 +1,25 @@
-//! What control asks of a core: volumes, targets, sessions, shutting down.
-
-use std::sync::Arc;
+//! What control asks of a core: targets, sessions, shutting down.
 
 use iscsi_proto::discovery::TargetRecords;
 use iscsi_proto::session::{SendTargets, TextQuery};
-use reactor::buffer::Sgl;
-use reactor::stats::StatsSet;
-use scsi::{LogicalUnit, LuConfig, UnitAttention, WriteCachePolicy};
-use volume::bdev::{BdevInfo, Io, IoChannel, IoStatus, Op};
-use volume::metadata::MetadataDone;
-use volume::op_stats::OpKind;
-use volume::volume::Volume;
+use scsi::UnitAttention;
 
 use crate::core::TargetCore;
-use crate::error::TargetError;
-use crate::limits::{DRAIN_LINGER, VOLUMES_PER_CORE_MAX};
+use crate::limits::DRAIN_LINGER;
 use crate::message::{Answer, CoreMessage, SessionReport};
-use crate::setup::VolumeSetup;
 use crate::slots::Key;
-use crate::state::{Disk, Draining, Phase};
-use crate::task_set::TaskSet;
-
-/// The tag of a flush that belongs to no task: no key has this number, a table never gets that full.
-pub(crate) const OWN_FLUSH_TAG: u64 = u64::MAX;
-
-type Added = Result<(BdevInfo, Arc<StatsSet>), TargetError>;
+use crate::state::{Draining, Phase};
 
 impl TargetCore {
     /// Does what a message says and answers it.
     pub(crate) fn on_message(&mut self, message: CoreMessage) {
         match message {
-            CoreMessage::AddVolume { setup, answer } => {
-                let added = self.add_volume(*setup);
-                answer(added);
-            }
-            CoreMessage::RemoveVolume { name, answer } => self.remove_volume(&name, answer),
-            CoreMessage::ResizeVolume { name, length_blocks, answer } => {
-                answer(self.resize_volume(&name, length_blocks));
-            }
-            CoreMessage::AllocatedBytes { name, answer } => {
-                let disk =
-                    self.disk_named(&name).map(|key| self.disks.get(key).expect("named disks are there"));
-                answer(disk.map(|disk| disk.volume.allocated_bytes()));
-            }
             CoreMessage::SetTarget { setup, answer } => {
                 let set = self.set_target(*setup);
                 answer(set);
             }
             CoreMessage::RemoveTarget { name, answer } => answer(self.remove_target(&name)),
+            CoreMessage::Accept => self.accepting = true,
             CoreMessage::SetDirectory(directory) => self.directory = directory,
             CoreMessage::Sessions(answer) => answer(self.session_reports()),
             CoreMessage::DropSession { tsih, answer } => {
@@ -64,127 +36,6 @@ impl TargetCore {
             }
             CoreMessage::Drain(answer) => self.begin_draining(answer),
         }
-    }
-
-    fn add_volume(&mut self, setup: VolumeSetup) -> Added {
-        let VolumeSetup { name, serial, channel, metadata, reservations } = setup;
-        if self.is_draining() {
-            return Err(TargetError::Draining);
-        }
-        if self.disk_names.contains_key(&name) {
-            return Err(TargetError::VolumeExists { name });
-        }
-        let adopt = |error: std::io::Error| TargetError::Adopt { name: name.clone(), reason: error.kind() };
-        let channel = channel(&self.core).map_err(adopt)?;
-        let metadata = metadata(&self.core).map_err(adopt)?;
-        let volume = Volume::new(channel, &self.core.buffers)
-            .map_err(|_| TargetError::NoMemory { name: name.clone() })?;
-        let info = volume.info();
-        let config = LuConfig {
-            vendor: "VEGA".into(),
-            product: "Vega volume".into(),
-            revision: env!("CARGO_PKG_VERSION").into(),
-            serial,
-            write_cache: WriteCachePolicy::Device,
-            port_groups: Vec::new(),
-        };
-        let stored = (!reservations.is_empty()).then_some(reservations.as_slice());
-        let unit = LogicalUnit::new(config, info, stored)
-            .map_err(|_| TargetError::Reservations { name: name.clone() })?;
-        let stats = Arc::new(OpKind::stats_set(name.clone()));
-        let disk = Disk {
-            name: name.clone(),
-            unit,
-            volume,
-            metadata,
-            persisting: None,
-            tasks: TaskSet::default(),
-            retry: std::collections::VecDeque::new(),
-            stats: stats.clone(),
-            closing: None,
-            busy: false,
-            flushing: false,
-        };
-        let full = TargetError::Full { what: "volumes", limit: VOLUMES_PER_CORE_MAX };
-        let key = self.disks.insert(disk).map_err(|_| full)?;
-        self.disk_names.insert(name, key);
-        Ok((info, stats))
-    }
-
-    pub(crate) fn disk_named(&self, name: &str) -> Result<Key, TargetError> {
-        self.disk_names.get(name).copied().ok_or_else(|| TargetError::NoSuchVolume { name: name.into() })
-    }
-
-    fn remove_volume(&mut self, name: &str, answer: Answer<Result<(), TargetError>>) {
-        let key = match self.disk_named(name) {
-            Ok(key) => key,
-            Err(error) => return answer(Err(error)),
-        };
-        let mapped = self.targets.iter().find(|(_, target)| target.lun_of(key).is_some());
-        if let Some((_, target)) = mapped {
-            let target = target.setup.name.clone();
-            return answer(Err(TargetError::VolumeMapped { name: name.into(), target }));
-        }
-        let disk = self.disks.get_mut(key).expect("named disks are there");
-        if disk.closing.is_some() {
-            return answer(Err(TargetError::Closing { name: name.into() }));
-        }
-        disk.closing = Some(answer);
-        self.flush_disk(key);
-        self.close_if_idle(key);
-    }
-
-    /// Flushes a disk for ourselves; its end is seen in [`TargetCore::on_own_flush`].
-    fn flush_disk(&mut self, key: Key) {
-        let disk = self.disks.get_mut(key).expect("named disks are there");
-        let flush = Io { tag: OWN_FLUSH_TAG, op: Op::Flush, sgl: Sgl::empty() };
-        if disk.volume.submit(flush).is_none() {
-            disk.flushing = true;
-            self.busy_disk(key);
-        }
-    }
-
-    /// A flush of our own has come home. A failed one has been counted by the volume; there is nobody to tell.
-    pub(crate) fn on_own_flush(&mut self, key: Key, _: IoStatus) {
-        self.disks.get_mut(key).expect("a disk outlives its I/O").flushing = false;
-        self.close_if_idle(key);
-    }
-
-    /// Closes a disk that is to be closed, once nothing is in flight.
-    pub(crate) fn close_if_idle(&mut self, key: Key) {
-        let Some(disk) = self.disks.get(key) else { return };
-        let idle = disk.tasks.is_empty() && disk.volume.is_drained() && disk.persisting.is_none();
-        if disk.closing.is_none() || !idle {
-            return;
-        }
-        let disk = self.disks.remove(key).expect("looked up above");
-        self.disk_names.remove(&disk.name);
-        self.busy.retain(|busy| *busy != key);
-        let answer = disk.closing.expect("checked above");
-        drop(disk.volume);
-        answer(Ok(()));
-    }
-
-    fn resize_volume(&mut self, name: &str, length_blocks: u64) -> Result<(), TargetError> {
-        let key = self.disk_named(name)?;
-        let disk = self.disks.get_mut(key).expect("named disks are there");
-        let current = disk.volume.info().length_blocks;
-        if length_blocks < current || !disk.volume.grow(length_blocks) {
-            return Err(TargetError::Shrinks { name: name.into(), current, asked: length_blocks });
-        }
-        if length_blocks > current {
-            disk.unit.capacity_changed(disk.volume.info());
-        }
-        Ok(())
-    }
-
-    /// The reservations of a disk are durable, or not.
-    pub(crate) fn on_persisted(&mut self, disk_key: Key, done: MetadataDone) {
-        let disk = self.disks.get_mut(disk_key).expect("a disk outlives its metadata");
-        let key = disk.persisting.take().expect("one change at a time");
-        assert_eq!(key.to_u64(), done.tag, "the store answers what it was given");
-        let response = disk.unit.persisted(done.result.is_ok());
-        self.finish_persisted(key, disk_key, response);
     }
 
     /// Which targets an initiator may know.
@@ -235,7 +86,7 @@ impl TargetCore {
                 isid: entry.isid.iter().map(|byte| format!("{byte:02x}")).collect(),
                 target_name: target.map(|target| target.setup.name.clone()),
                 connections: connections.collect(),
-                tasks: entry.open_tasks,
+                tasks: entry.open_tasks.len(),
             }
         })
         .collect()
@@ -246,8 +97,7 @@ impl TargetCore {
         let Some(Phase::Full { session, index }) = self.connections.get(connection).map(|c| &c.phase) else {
             return Vec::new();
         };
-        let tasks = self.tasks.iter().filter(|(_, t)| t.session == *session && t.connection == *index);
-        tasks.map(|(key, _)| key).collect()
+        self.open_tasks_of(*session, |task| task.connection == *index)
     }
 
     fn begin_draining(&mut self, answer: Answer<()>) {
@@ -261,7 +111,7 @@ impl TargetCore {
         }
     }
 
-    /// Shutting down: commands in flight first, then the connections, then a flush of every volume, then the answer.
+    /// Shutting down: commands in flight first, then the connections, then the volumes are let go of, then the answer.
     pub(crate) fn go_on_draining(&mut self) {
         let Some(draining) = &mut self.draining else { return };
         let late = draining.deadline <= self.core.clock.now();
@@ -273,7 +123,7 @@ impl TargetCore {
             }
         }
         for session in self.sessions.keys() {
-            let idle = self.sessions.get(session).is_some_and(|entry| entry.open_tasks == 0);
+            let idle = self.sessions.get(session).is_some_and(|entry| entry.open_tasks.is_empty());
             if idle && !closing.contains(&session) {
                 closing.push(session);
                 self.close_session(session);
@@ -283,17 +133,12 @@ impl TargetCore {
         if !self.sessions.is_empty() || !self.tasks.is_empty() {
             return;
         }
-        let mut open = false;
         for key in self.disks.keys() {
-            let disk = self.disks.get_mut(key).expect("listed just now");
-            if disk.closing.is_none() {
-                disk.closing = Some(Box::new(|_| ()));
-                self.flush_disk(key);
-            }
-            self.close_if_idle(key);
-            open |= self.disks.get(key).is_some();
+            self.leave_disk(key);
         }
-        if !open && let Some(draining) = self.draining.take() {
+        if self.disks.is_empty()
+            && let Some(draining) = self.draining.take()
+        {
             self.drained = true;
             (draining.answer)(());
         }

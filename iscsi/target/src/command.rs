@@ -1,16 +1,19 @@
 //! A command from the session to its response: task set, device server, volume, and back.
 
 use iscsi_proto::pdu::TaskAttribute;
-use iscsi_proto::session::{Command as SessionCommand, Completion, TaskId};
+use iscsi_proto::session::{Command as SessionCommand, Completion, ConnectionIndex, TaskId};
 use reactor::buffer::Sgl;
-use scsi::{Command, Context, DataIn, Response, Sense, Status, Step};
+use scsi::{ChangeError, Command, Context, DataIn, ReservationChange, Response, Sense, Status, Step};
 use smallvec::SmallVec;
-use volume::bdev::{Done, IoChannel, IoStatus};
+use volume::bdev::{Done, IoStatus};
 use volume::op_stats::OpKind;
+use volume::shared::{Changed, Changing, Ticket};
 
-use crate::admin::OWN_FLUSH_TAG;
+use crate::background::BACKGROUND_TAG;
 use crate::core::TargetCore;
-use crate::limits::{RESERVED_POOL_SHARE, RETRIES_PER_TURN, SEND_EARLY_BYTES};
+use crate::limits::{
+    ANSWERS_BYTES_MAX, ANSWERS_BYTES_SCARCE, RESERVED_POOL_SHARE, RETRIES_PER_TURN, SEND_EARLY_BYTES,
+};
 use crate::slots::Key;
 use crate::state::{Data, Task, TaskPhase, nexus_of};
 use crate::task_set::Order;
@@ -47,6 +50,7 @@ impl TargetCore {
             id: command.task,
             connection: command.connection,
             disk,
+            place: entry.open_tasks.len(),
             order,
             phase: TaskPhase::Running,
             started: self.core.clock.now(),
@@ -62,7 +66,7 @@ impl TargetCore {
         };
         let entry = self.sessions.get_mut(session).expect("looked up above");
         entry.set_task(command.task, Some(key));
-        entry.open_tasks += 1;
+        entry.open_tasks.push(key);
         let command = to_scsi(key, session, command);
         if self.disks.get_mut(disk).expect("a mapped disk is there").tasks.arrive(key, order) {
             self.start_task(key, disk, command);
@@ -71,33 +75,48 @@ impl TargetCore {
         }
     }
 
-    /// True when a command of this session may take buffers for its answer: the last part of the pool is for
-    /// sessions that have nothing else under way, so that one that asks for much and takes nothing cannot hold
-    /// up the others.
-    fn may_answer(&self, session: Key, command: &Command) -> bool {
+    /// True when a command may take buffers for its answer. A connection that does not take what it has is given no more,
+    /// the less the fewer are left, and the last part of the pool is for sessions that hold nothing: so one that asks
+    /// for much and reads nothing cannot hold up the others, and one that begins to read again gets on.
+    #[inline]
+    fn may_answer(&self, session: Key, connection: ConnectionIndex, command: &Command) -> bool {
         let wanted = command.expected_data_transfer_length as usize;
-        let buffers = &self.core.buffers;
-        let kept_bytes = buffers.total_bytes() / RESERVED_POOL_SHARE;
-        if !command.read || buffers.available_bytes() >= wanted.saturating_add(kept_bytes) {
+        let Some(entry) = self.sessions.get(session).filter(|_| command.read && wanted > 0) else {
             return true;
+        };
+        let queued_bytes = entry.session.tx_queued_bytes(connection);
+        let (free_bytes, pool_bytes) = (self.core.buffers.available_bytes(), self.core.buffers.total_bytes());
+        if free_bytes >= wanted.saturating_add(pool_bytes / 2) {
+            return queued_bytes < ANSWERS_BYTES_MAX;
         }
-        self.sessions.get(session).is_none_or(|entry| {
-            let mut open = entry.session.connections();
-            entry.open_tasks <= 1 && open.all(|(index, _)| entry.session.tx_queued_bytes(index) == 0)
-        })
+        if free_bytes >= wanted.saturating_add(pool_bytes / RESERVED_POOL_SHARE) {
+            return queued_bytes < ANSWERS_BYTES_SCARCE;
+        }
+        // The command itself is one of the open tasks.
+        let mut open = entry.session.connections();
+        entry.open_tasks.len() <= entry.waiting_tasks + 1
+            && open.all(|(index, _)| entry.session.tx_queued_bytes(index) == 0)
     }
 
     /// Gives a command to the device server.
     pub(crate) fn start_task(&mut self, key: Key, disk_key: Key, command: Command) {
         let task = self.tasks.get(key).expect("a task starts once");
-        if !self.may_answer(task.session, &command) {
+        if !self.may_answer(task.session, task.connection, &command) {
             return self.advance(key, disk_key, Step::Retry(command));
         }
         let target = self.sessions.get(task.session).and_then(|entry| entry.target);
         let luns = target.and_then(|target| self.targets.get(target)).map_or(&[][..], |t| &t.lun_numbers);
         let context = Context { buffers: &self.core.buffers, luns };
         let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+        let wants_alone = disk.unit.wants_alone(&command.cdb);
+        if wants_alone && !disk.port.keep_others_out() {
+            let refusal = Response::check(Sense::COMMAND_SEQUENCE_ERROR, false);
+            return self.advance(key, disk_key, Step::Respond(refusal));
+        }
         let step = disk.unit.start(command, &context);
+        if wants_alone && !disk.unit.has_background() {
+            disk.port.let_others_in();
+        }
         self.advance(key, disk_key, step);
     }
 
@@ -107,13 +126,13 @@ impl TargetCore {
             let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
             let task = self.tasks.get_mut(key).expect("a task that advances is there");
             match step {
-                Step::Respond(response) => return self.finish_task(key, disk_key, response),
+                Step::Respond(response) => return self.finish_task(key, disk_key, response, None),
                 Step::Io(io, pending) => {
                     if task.bytes == 0 {
                         task.kind = OpKind::of(&io.op);
                         task.bytes = io.op.payload_bytes(disk.unit.info().logical_block_bytes);
                     }
-                    match disk.volume.submit(io) {
+                    match disk.port.submit(io) {
                         Some(done) => {
                             task.status = worse(task.status, done.status);
                             step = disk.unit.resume(pending, done, &self.core.buffers);
@@ -124,31 +143,40 @@ impl TargetCore {
                         }
                     }
                 }
-                Step::Persist(blob) => {
-                    assert!(disk.persisting.is_none(), "the unit changes reservations one at a time");
-                    disk.persisting = Some(key);
-                    disk.metadata.submit(key.to_u64(), blob);
-                    task.phase = TaskPhase::Persisting;
-                    return self.busy_disk(disk_key);
+                Step::Change(change) => return self.ask_for_change(key, disk_key, change),
+                Step::Background(answer) => {
+                    task.phase = TaskPhase::Background;
+                    self.begin_background(disk_key);
+                    match answer {
+                        Some(response) => step = Step::Respond(response),
+                        None => return,
+                    }
                 }
-                Step::Retry(command) => {
-                    task.phase = TaskPhase::Retry(command);
-                    disk.retry.push_back(key);
-                    return self.busy_disk(disk_key);
-                }
-                Step::RetryPending(pending) => {
-                    task.phase = TaskPhase::RetryPending(pending);
-                    disk.retry.push_back(key);
-                    return self.busy_disk(disk_key);
-                }
+                Step::Retry(command) => return self.try_later(key, TaskPhase::Retry(command)),
+                Step::RetryPending(pending) => return self.try_later(key, TaskPhase::RetryPending(pending)),
             }
         }
     }
 
+    /// Puts a task into the queue of those that are tried again.
+    fn try_later(&mut self, key: Key, phase: TaskPhase) {
+        let task = self.tasks.get_mut(key).expect("a task that advances is there");
+        task.phase = phase;
+        let (session, disk_key) = (task.session, task.disk);
+        self.disks.get_mut(disk_key).expect("a disk outlives its tasks").retry.push_back(key);
+        self.sessions.get_mut(session).expect("a session outlives its tasks").waiting_tasks += 1;
+        self.busy_disk(disk_key);
+    }
+
+    /// A task has left that queue.
+    pub(crate) fn tried_again(&mut self, session: Key) {
+        self.sessions.get_mut(session).expect("a session outlives its tasks").waiting_tasks -= 1;
+    }
+
     /// An I/O of a task has come home.
     pub(crate) fn on_io_done(&mut self, disk_key: Key, done: Done) {
-        if done.tag == OWN_FLUSH_TAG {
-            return self.on_own_flush(disk_key, done.status);
+        if done.tag == BACKGROUND_TAG {
+            return self.on_background_io(disk_key, done);
         }
         let key = Key::from_u64(done.tag);
         let task = self.tasks.get_mut(key).expect("a task outlives its I/O");
@@ -171,16 +199,21 @@ impl TargetCore {
         for _ in 0..waiting {
             let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
             let Some(key) = disk.retry.pop_front() else { break };
-            let Some(task) = self.tasks.get_mut(key) else { continue };
-            match std::mem::replace(&mut task.phase, TaskPhase::Running) {
+            let task = self.tasks.get_mut(key).expect("a task that ends leaves the queue");
+            let phase = std::mem::replace(&mut task.phase, TaskPhase::Running);
+            let session = task.session;
+            self.tried_again(session);
+            match phase {
                 TaskPhase::Retry(command) => self.start_task(key, disk_key, command),
+                TaskPhase::RetryChange(change) => self.ask_for_change(key, disk_key, change),
                 TaskPhase::RetryPending(pending) => {
                     // It may only have stepped aside for others: that is progress.
                     moved = true;
+                    let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
                     let step = disk.unit.retry(pending, &self.core.buffers);
                     self.advance(key, disk_key, step);
                 }
-                other => task.phase = other,
+                _ => unreachable!("the queue holds tasks that wait to be tried again"),
             }
             // Back in the queue: still no memory. Others may want less.
             let disk = self.disks.get(disk_key).expect("a disk outlives its tasks");
@@ -189,24 +222,49 @@ impl TargetCore {
         moved
     }
 
-    /// A task's reservations are durable (or not) and it has its response.
-    pub(crate) fn finish_persisted(&mut self, key: Key, disk_key: Key, response: Response) {
-        let task = self.tasks.get_mut(key).expect("a task outlives its metadata");
-        task.phase = TaskPhase::Running;
+    /// Asks the volume for a change of its reservations, in the name of a task.
+    fn ask_for_change(&mut self, key: Key, disk_key: Key, change: Box<ReservationChange>) {
+        let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+        let task = self.tasks.get_mut(key).expect("a task that advances is there");
+        match disk.port.change_reservations(&change.path, &change.change) {
+            Changing::Now(changed) => self.finish_change(key, disk_key, &change, Ok(changed)),
+            Changing::Refused(refused) => self.finish_change(key, disk_key, &change, Err(refused.into())),
+            Changing::Pending => {
+                assert!(disk.changing.is_none(), "the volume changes reservations one at a time");
+                disk.changing = Some(key);
+                task.phase = TaskPhase::Changing(change);
+            }
+            Changing::Busy => self.try_later(key, TaskPhase::RetryChange(change)),
+        }
+    }
+
+    /// A change is in force, or was refused: answers the task that asked, after the aborts that it caused.
+    pub(crate) fn finish_change(
+        &mut self,
+        key: Key,
+        disk_key: Key,
+        change: &ReservationChange,
+        end: Result<Changed, ChangeError>,
+    ) {
+        let disk = self.disks.get_mut(disk_key).expect("a disk outlives its tasks");
+        let outcome = end.as_ref().map(|changed| &*changed.outcome).map_err(|error| *error);
+        let response = disk.unit.change_ended(change, outcome);
+        let ticket = end.ok().and_then(|changed| changed.aborting);
+        let task = self.tasks.get(key).expect("a task outlives its change");
         if !task.aborted {
-            return self.finish_task(key, disk_key, response);
+            return self.finish_task(key, disk_key, response, ticket);
         }
         // Nobody waits for the answer, but what it did to others stands.
         if let Some(effects) = response.effects {
-            self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of);
+            self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of, ticket);
         }
         self.end_aborted(key);
     }
 
     /// A task has its response; it is sent unless it must wait for tasks that it aborted.
-    fn finish_task(&mut self, key: Key, disk_key: Key, mut response: Response) {
+    fn finish_task(&mut self, key: Key, disk_key: Key, mut response: Response, ticket: Option<Ticket>) {
         if let Some(effects) = response.effects.take()
-            && self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of)
+            && self.hold_for_aborts(key, disk_key, &effects.abort_tasks_of, ticket)
         {
             let task = self.tasks.get_mut(key).expect("a task that finishes is there");
             task.phase = TaskPhase::Held(Box::new(response));
@@ -223,7 +281,7 @@ impl TargetCore {
         let disk = self.disks.get_mut(task.disk).expect("a disk outlives its tasks");
         task.kind.record(&disk.stats, task.status, task.bytes, latency_ns);
         disk.tasks.finish(task.order);
-        self.leave_session(task.session, Some(task.id));
+        self.leave_session(task.session, task.place, Some(task.id));
         assert!(task.barriers.is_empty(), "who waits for a task has aborted it");
         self.complete(task.session, task.id, response);
         if let Some(connection) = self.connection_of(task.session, task.connection) {

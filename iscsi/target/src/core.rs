@@ -9,9 +9,10 @@ use reactor::mesh::Endpoint;
 use reactor::net::{Listener, Ready, StreamGroup};
 use reactor::poller::{Poller, Progress};
 use reactor::time::Time;
-use volume::bdev::{Done, IoChannel};
-use volume::metadata::MetadataDone;
+use volume::bdev::Done;
+use volume::shared::{Bell, Registry};
 
+use crate::background::BackgroundRun;
 use crate::limits::{
     BARRIERS_PER_CORE_MAX, CONNECTIONS_PER_CORE_MAX, SCRATCH_BYTES, SESSIONS_PER_CORE_MAX,
     TASKS_PER_CORE_MAX, VOLUMES_PER_CORE_MAX,
@@ -38,6 +39,8 @@ pub struct TargetCore {
     pub(crate) settings: Settings,
     pub(crate) endpoint: Endpoint<CoreMessage>,
     pub(crate) portals: Vec<Portal>,
+    /// Connections are taken; before, they wait in the portals' backlogs.
+    pub(crate) accepting: bool,
     pub(crate) group: Box<dyn StreamGroup>,
     pub(crate) connections: Slots<Connection>,
     /// Connections that have not logged in (or are on their way out).
@@ -47,6 +50,9 @@ pub struct TargetCore {
     pub(crate) sessions: Slots<SessionEntry>,
     pub(crate) targets: Slots<Target>,
     pub(crate) target_names: BTreeMap<String, Key>,
+    /// The volumes of the core, and where our ways into them announce something.
+    pub(crate) registry: Registry,
+    pub(crate) bell: Bell,
     pub(crate) disks: Slots<Disk>,
     pub(crate) disk_names: BTreeMap<String, Key>,
     pub(crate) tasks: Slots<Task>,
@@ -68,6 +74,8 @@ pub struct TargetCore {
     /// Disks with I/O in flight, or with tasks that wait for memory.
     pub(crate) busy: Vec<Key>,
     polled: Vec<Key>,
+    /// Operations of logical units that run beside commands.
+    pub(crate) background: Vec<BackgroundRun>,
     /// Disks whose task set may let tasks go.
     pub(crate) unblocked: Vec<Key>,
     /// Barriers that may be done.
@@ -79,18 +87,19 @@ pub struct TargetCore {
     ready: Vec<Ready>,
     messages: Vec<CoreMessage>,
     done: Vec<Done>,
-    metadata_done: Vec<MetadataDone>,
 }
 
 impl TargetCore {
-    /// The poller of a core. Only the cores that accept connections have portals.
+    /// The poller of a core over the volumes of that core. Only the cores that accept connections have portals.
     pub fn new(
         core: &Core,
         settings: Settings,
+        registry: Registry,
         endpoint: Endpoint<CoreMessage>,
         portals: Vec<Portal>,
     ) -> Self {
         Self {
+            accepting: !settings.starts_closed,
             settings,
             core: core.clone(),
             endpoint,
@@ -102,6 +111,8 @@ impl TargetCore {
             sessions: Slots::with_limit(SESSIONS_PER_CORE_MAX),
             targets: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             target_names: BTreeMap::new(),
+            registry,
+            bell: Bell::default(),
             disks: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             disk_names: BTreeMap::new(),
             tasks: Slots::with_limit(TASKS_PER_CORE_MAX),
@@ -118,6 +129,7 @@ impl TargetCore {
             drained_sessions: Vec::new(),
             busy: Vec::new(),
             polled: Vec::new(),
+            background: Vec::new(),
             unblocked: Vec::new(),
             held: Vec::new(),
             alarms: BTreeSet::new(),
@@ -126,7 +138,6 @@ impl TargetCore {
             ready: Vec::new(),
             messages: Vec::new(),
             done: Vec::new(),
-            metadata_done: Vec::new(),
         }
     }
 
@@ -173,9 +184,8 @@ impl TargetCore {
                 disk.busy = false;
             }
             progress = progress.or(self.poll_disk(key, budget));
-            let idle = self.disks.get(key).is_none_or(|disk| {
-                disk.volume.in_flight() == 0 && disk.persisting.is_none() && disk.retry.is_empty()
-            });
+            let idle =
+                self.disks.get(key).is_none_or(|disk| disk.port.in_flight() == 0 && disk.retry.is_empty());
             if idle {
                 self.close_if_idle(key);
             } else {
@@ -189,31 +199,15 @@ impl TargetCore {
     fn poll_disk(&mut self, key: Key, budget: usize) -> Progress {
         let Some(disk) = self.disks.get_mut(key) else { return Progress::Idle };
         let mut done = std::mem::take(&mut self.done);
-        disk.volume.poll(&mut done, budget);
+        disk.port.poll(&mut done, budget);
         let mut progress = busy_if(!done.is_empty());
         for one in done.drain(..) {
             self.on_io_done(key, one);
         }
         self.done = done;
-        progress = progress.or(self.poll_metadata(key));
         if self.disks.get(key).is_some_and(|disk| !disk.retry.is_empty()) && self.retry_tasks(key) {
             progress = Progress::Busy;
         }
-        progress
-    }
-
-    fn poll_metadata(&mut self, key: Key) -> Progress {
-        let Some(disk) = self.disks.get_mut(key) else { return Progress::Idle };
-        if disk.persisting.is_none() {
-            return Progress::Idle;
-        }
-        let mut done = std::mem::take(&mut self.metadata_done);
-        disk.metadata.poll(&mut done);
-        let progress = busy_if(!done.is_empty());
-        for one in done.drain(..) {
-            self.on_persisted(key, one);
-        }
-        self.metadata_done = done;
         progress
     }
 
@@ -252,8 +246,7 @@ impl TargetCore {
 
     /// A task of the disk has ended: others may go.
     pub(crate) fn unblock_disk(&mut self, key: Key) {
-        let waits =
-            self.disks.get(key).is_some_and(|disk| disk.tasks.has_waiting() || disk.closing.is_some());
+        let waits = self.disks.get(key).is_some_and(|disk| disk.tasks.has_waiting() || disk.leaving);
         if waits && !self.unblocked.contains(&key) {
             self.unblocked.push(key);
         }
@@ -274,23 +267,26 @@ impl Poller for TargetCore {
 
     fn poll(&mut self, now: Time, budget: u32) -> Progress {
         let budget = budget as usize;
-        let mut progress = self.take_messages().or(self.accept(now));
+        let mut progress = self.hear_volumes().or(self.take_messages()).or(self.accept(now));
         // Those that wait for memory come before new commands.
-        self.resume_starved(now);
-        self.feed_hungry();
+        progress = progress.or(self.resume_starved(now)).or(self.feed_hungry());
         progress =
             progress.or(self.serve_streams(now, budget)).or(self.poll_disks(budget)).or(self.run_alarms(now));
+        if !self.background.is_empty() {
+            progress = progress.or(self.run_background(now));
+        }
         self.settle();
         progress
     }
 
     fn deadline(&self) -> Time {
         let next = |set: &BTreeSet<(Time, Key)>| set.first().map_or(Time::NEVER, |(at, _)| *at);
-        next(&self.alarms).min(next(&self.session_alarms))
+        next(&self.alarms).min(next(&self.session_alarms)).min(self.background_deadline())
     }
 
     fn may_sleep(&self) -> bool {
-        self.eventful.is_empty()
+        self.bell.is_empty()
+            && self.eventful.is_empty()
             && self.unblocked.is_empty()
             && self.held.is_empty()
             && self.dirty.is_empty()

@@ -9,25 +9,11 @@ pub enum TargetError {
         /// The name asked for.
         name: String,
     },
-    /// A volume of that name is there.
-    #[error("volume {name:?} is served already")]
-    VolumeExists {
-        /// The name asked for.
-        name: String,
-    },
     /// The volume is being closed.
     #[error("volume {name:?} is still being closed; try again in a moment")]
     Closing {
         /// The volume.
         name: String,
-    },
-    /// A target maps the volume.
-    #[error("volume {name:?} is mapped by target {target}; remove that LUN first (`vega target lun remove`)")]
-    VolumeMapped {
-        /// The volume.
-        name: String,
-        /// One target that maps it.
-        target: String,
     },
     /// No such target on this core.
     #[error("target {name} does not exist; list the targets with `vega target list`")]
@@ -42,38 +28,6 @@ pub enum TargetError {
         what: &'static str,
         /// How many fit.
         limit: usize,
-    },
-    /// The new size is smaller than the old one.
-    #[error("volume {name:?} has {current} blocks and cannot shrink to {asked}; a volume only grows")]
-    Shrinks {
-        /// The volume.
-        name: String,
-        /// Blocks now.
-        current: u64,
-        /// Blocks asked for.
-        asked: u64,
-    },
-    /// The operating system refused a descriptor.
-    #[error("the core could not take over the file of volume {name:?}: {reason}")]
-    Adopt {
-        /// The volume.
-        name: String,
-        /// The system's words.
-        reason: std::io::ErrorKind,
-    },
-    /// The persistent reservations cannot be read.
-    #[error(
-        "the stored reservations of volume {name:?} are damaged; another host may hold one, so it is not served. Restore {name}.reservations or remove it to start without any"
-    )]
-    Reservations {
-        /// The volume.
-        name: String,
-    },
-    /// The buffer pool is too small for another volume.
-    #[error("there is no buffer memory left for volume {name:?}; raise reactor.buffer_bytes")]
-    NoMemory {
-        /// The volume.
-        name: String,
     },
     /// The core is shutting down.
     #[error("the node is shutting down")]

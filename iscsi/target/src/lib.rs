@@ -1,4 +1,4 @@
-//! The iSCSI target of one core: streams, logins, sessions, logical units and volumes joined in one poller.
+//! The iSCSI target of one core: streams, logins, sessions, logical units and ways into volumes joined in one poller.
 //!
 //! It is: [`TargetCore`], a `reactor::poller::Poller` that accepts connections, moves each to the core of its
 //! target, runs sessions, drives commands through the device server and the volume, and answers control.
@@ -6,14 +6,17 @@
 //! file.
 //!
 //! Reading order: `core` (the turn), `state` (what there is), `receive`, `command`, `transmit` (an I/O's way),
-//! `login`, `policy`, `sessions`, `abort` (the hard part), then `admin`, `targets`, `message`, `setup`.
+//! `login`, `policy`, `sessions`, `abort` (the hard part), `background`, then `admin`, `targets`, `disks`, `message`,
+//! `setup`.
 
 #![forbid(unsafe_code)]
 
 mod abort;
 mod admin;
+mod background;
 mod command;
 mod core;
+mod disks;
 mod error;
 pub mod limits;
 mod login;
@@ -26,6 +29,8 @@ mod slots;
 mod state;
 mod targets;
 mod task_set;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 pub use crate::core::{Portal, TargetCore};

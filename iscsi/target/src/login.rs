@@ -9,11 +9,12 @@ use iscsi_proto::session::{ConnectionParams, Session, SessionConfig};
 use reactor::net::{StreamError, StreamParcel};
 use reactor::poller::Progress;
 use reactor::time::Time;
+use scsi::NexusName;
 
 use crate::core::TargetCore;
 use crate::limits::{
-    ACCEPTS_PER_TURN, CLOSE_LINGER, DISCOVERY_BACKLOG_BYTES, LOGINS_PER_CORE_MAX, LOGINS_PER_SOURCE_MAX,
-    TX_BACKLOG_BYTES,
+    ACCEPTS_PER_TURN, CLOSE_LINGER, DATA_OUT_TIMEOUT, DISCOVERY_BACKLOG_BYTES, LOGINS_PER_CORE_MAX,
+    LOGINS_PER_SOURCE_MAX, TX_BACKLOG_BYTES,
 };
 use crate::message::{CoreMessage, MovedConnection};
 use crate::policy::Policy;
@@ -24,6 +25,9 @@ impl TargetCore {
     /// Takes new connections from the portals.
     pub(crate) fn accept(&mut self, now: Time) -> Progress {
         let mut progress = Progress::Idle;
+        if !self.accepting {
+            return progress;
+        }
         for at in 0..self.portals.len() {
             for _ in 0..ACCEPTS_PER_TURN {
                 match self.portals[at].listener.try_accept() {
@@ -180,7 +184,7 @@ impl TargetCore {
     fn replace(&mut self, key: Key, session: Option<Key>, connection: Option<Key>) {
         let mut tasks = Vec::new();
         if let Some(session) = session {
-            tasks = self.open_tasks_of(session);
+            tasks = self.open_tasks_of(session, |_| true);
         }
         if let Some(connection) = connection {
             tasks.extend(self.open_tasks_on(connection));
@@ -237,10 +241,26 @@ impl TargetCore {
         if identity.session_type == SessionType::Normal && target.is_none() {
             return None;
         }
+        let nexus = match target {
+            Some(target) => {
+                let target = self.targets.get(target)?;
+                let name = NexusName {
+                    initiator_name: identity.initiator_name.clone(),
+                    isid: identity.isid,
+                    target_name: target.setup.name.clone(),
+                    portal_group_tag: target.setup.portal_group_tag,
+                    relative_target_port_id: target.relative_target_port_id,
+                };
+                let path = scsi::path_of(&name)?;
+                Some((name, path))
+            }
+            None => None,
+        };
         let config = SessionConfig {
             window_commands: self.settings.queue_depth,
             ping_interval_ns: self.settings.ping_interval.as_nanos() as u64,
             ping_timeout_ns: self.settings.ping_timeout.as_nanos() as u64,
+            data_out_timeout_ns: DATA_OUT_TIMEOUT.as_nanos() as u64,
             tx_backlog_bytes: match identity.session_type {
                 SessionType::Normal => TX_BACKLOG_BYTES,
                 SessionType::Discovery => DISCOVERY_BACKLOG_BYTES,
@@ -251,12 +271,15 @@ impl TargetCore {
             target,
             initiator_name: identity.initiator_name.clone(),
             isid: identity.isid,
+            nexus,
             tsih: identity.tsih,
+            chap_user: done.chap_user.clone(),
             max_connections: usize::from(done.negotiated.max_connections).min(8),
             connections: [None; 8],
             tasks: Vec::new(),
             held_bytes: std::rc::Rc::default(),
-            open_tasks: 0,
+            open_tasks: Vec::new(),
+            waiting_tasks: 0,
             ended: false,
             alarm: Time::NEVER,
         };

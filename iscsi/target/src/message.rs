@@ -5,14 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reactor::net::StreamParcel;
-use reactor::stats::StatsSet;
-use volume::bdev::BdevInfo;
+pub use volume::shared::Answer;
 
 use crate::error::TargetError;
-use crate::setup::{AllowList, TargetSetup, VolumeSetup};
-
-/// Where an answer goes; called once, on the core that has it.
-pub type Answer<T> = Box<dyn FnOnce(T) + Send>;
+use crate::setup::{AllowList, TargetSetup};
 
 /// The targets of the node by name, for acceptors and discovery; replaced whole when it changes.
 pub type Directory = BTreeMap<String, DirectoryEntry>;
@@ -69,36 +65,6 @@ pub struct SessionReport {
 
 /// A message to one core.
 pub enum CoreMessage {
-    /// Serve a volume from this core.
-    AddVolume {
-        /// The volume with everything opened.
-        setup: Box<VolumeSetup>,
-        /// What it turned out to be, with its counters.
-        answer: Answer<Result<(BdevInfo, Arc<StatsSet>), TargetError>>,
-    },
-    /// Stop serving a volume; answered when its last I/O is done. Refused while a target maps it.
-    RemoveVolume {
-        /// The volume's name.
-        name: String,
-        /// Done, or why not.
-        answer: Answer<Result<(), TargetError>>,
-    },
-    /// A volume has grown to that many blocks.
-    ResizeVolume {
-        /// The volume's name.
-        name: String,
-        /// Its new length.
-        length_blocks: u64,
-        /// Done, or why not.
-        answer: Answer<Result<(), TargetError>>,
-    },
-    /// How many bytes a volume has allocated.
-    AllocatedBytes {
-        /// The volume's name.
-        name: String,
-        /// The number where the back end knows it, or why not.
-        answer: Answer<Result<Option<u64>, TargetError>>,
-    },
     /// Create a target or change it; sessions go on and see the change as unit attentions.
     SetTarget {
         /// What it is from now on.
@@ -113,6 +79,8 @@ pub enum CoreMessage {
         /// Done, or why not.
         answer: Answer<Result<(), TargetError>>,
     },
+    /// The targets are there: take connections, where [`crate::setup::Settings::starts_closed`] said not to.
+    Accept,
     /// The map of targets has changed.
     SetDirectory(Arc<Directory>),
     /// List the sessions of this core.
@@ -126,6 +94,6 @@ pub enum CoreMessage {
     },
     /// A connection that another core accepted.
     Adopt(MovedConnection),
-    /// Accept no more, let running commands end, tell initiators, close, flush the volumes.
+    /// Accept no more, let running commands end, tell initiators, close, let go of the volumes.
     Drain(Answer<()>),
 }

@@ -102,6 +102,11 @@ impl LoginPolicy for Policy<'_> {
     fn credentials(&self, login: &LoginIdentity, user: &str) -> Option<ChapCredentials<'_>> {
         let (_, setup) = self.target(login)?;
         let Auth::Chap(users) = &setup.auth else { return None };
+        // A connection joins only the session of its own user.
+        let owner = if login.is_leading() { None } else { self.session_of(login)?.1.chap_user.as_deref() };
+        if owner.is_some_and(|owner| owner != user) {
+            return None;
+        }
         let user = users.iter().find(|entry| entry.name == user)?;
         let mutual = user.mutual.as_ref().map(|(name, secret)| (name.as_str(), secret));
         Some(ChapCredentials { secret: &user.secret, mutual })
@@ -143,5 +148,9 @@ impl LoginPolicy for Policy<'_> {
             return Establish::Refuse(LoginStatus::TOO_MANY_CONNECTIONS);
         }
         Establish::Session(entry.tsih)
+    }
+
+    fn command_window(&self, login: &LoginIdentity) -> Option<(u32, u32)> {
+        self.session_of(login).map(|(_, entry)| entry.session.command_window())
     }
 }

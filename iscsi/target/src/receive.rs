@@ -10,6 +10,7 @@ use std::rc::Rc;
 use iscsi_proto::session::{Blocked, Event, Host};
 use reactor::buffer::BufferPool;
 use reactor::net::StreamError;
+use reactor::poller::Progress;
 use reactor::time::Time;
 
 use crate::core::TargetCore;
@@ -178,17 +179,22 @@ impl TargetCore {
 
     /// Memory may have come back: serves the commands that wait for it without holding their connection up
     /// (their data is still to be asked for).
-    pub(crate) fn feed_hungry(&mut self) {
+    pub(crate) fn feed_hungry(&mut self) -> Progress {
+        let mut progress = Progress::Idle;
         for session in std::mem::take(&mut self.hungry) {
             let Some(entry) = self.sessions.get_mut(session) else { continue };
             let target = entry.target.and_then(|target| self.targets.get(target));
             let held_bytes = entry.held_bytes.clone();
             let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, held_bytes };
-            entry.session.retry_blocked(&mut view);
-            self.drain_events(session);
-            self.touch_session(session);
+            // Nothing is touched for one that still finds none: that would keep the core awake for nothing.
+            if entry.session.retry_blocked(&mut view) {
+                progress = Progress::Busy;
+                self.drain_events(session);
+                self.touch_session(session);
+            }
             self.note_hungry(session);
         }
+        progress
     }
 
     fn note_hungry(&mut self, session: Key) {
@@ -199,9 +205,10 @@ impl TargetCore {
     }
 
     /// Gives held-back bytes to the connections whose session takes input again.
-    pub(crate) fn resume_starved(&mut self, now: Time) {
+    pub(crate) fn resume_starved(&mut self, now: Time) -> Progress {
+        let mut progress = Progress::Idle;
         if self.starved.is_empty() {
-            return;
+            return progress;
         }
         let starved = std::mem::take(&mut self.starved);
         for key in starved {
@@ -211,11 +218,15 @@ impl TargetCore {
             let target = entry.target.and_then(|target| self.targets.get(target));
             let held_bytes = entry.held_bytes.clone();
             let mut view = View { target, disks: &self.disks, buffers: &self.core.buffers, held_bytes };
-            entry.session.retry_blocked(&mut view);
+            let mut moved = entry.session.retry_blocked(&mut view);
             match entry.session.blocked(index) {
                 Some(Blocked::Memory | Blocked::Backlog) => self.starved.push(key),
-                Some(Blocked::Closing) => connection.unread.clear(),
+                Some(Blocked::Closing) => {
+                    moved = true;
+                    connection.unread.clear();
+                }
                 None => {
+                    moved = true;
                     let unread = std::mem::take(&mut connection.unread);
                     let consumed = entry.session.handle_bytes(index, now.as_ns(), &unread, &mut view);
                     if let Ok(consumed) = consumed {
@@ -224,10 +235,14 @@ impl TargetCore {
                     self.settle_input(key);
                 }
             }
-            self.drain_events(session);
+            if moved {
+                progress = Progress::Busy;
+                self.drain_events(session);
+                self.touch_session(session);
+            }
             self.note_hungry(session);
-            self.touch_session(session);
         }
+        progress
     }
 
     /// Acts on everything a session says.

@@ -3,11 +3,10 @@
 use iscsi_proto::session::{AsyncNotice, ConnectionIndex, TaskId};
 use reactor::poller::Progress;
 use reactor::time::Time;
-use scsi::NexusName;
 
 use crate::core::TargetCore;
 use crate::slots::Key;
-use crate::state::{Phase, nexus_of};
+use crate::state::{Phase, Task, nexus_of};
 
 impl TargetCore {
     /// The connection in a slot of a session.
@@ -19,13 +18,7 @@ impl TargetCore {
     pub(crate) fn attach_nexus(&mut self, session: Key) {
         let Some(entry) = self.sessions.get(session) else { return };
         let Some(target) = entry.target.and_then(|target| self.targets.get(target)) else { return };
-        let name = NexusName {
-            initiator_name: entry.initiator_name.clone(),
-            isid: entry.isid,
-            target_name: target.setup.name.clone(),
-            portal_group_tag: target.setup.portal_group_tag,
-            relative_target_port_id: target.relative_target_port_id,
-        };
+        let Some((name, _)) = &entry.nexus else { return };
         for (_, disk) in &target.luns {
             let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
             assert!(disk.unit.attach(nexus_of(session), name.clone()), "sessions are fewer than nexuses");
@@ -40,6 +33,16 @@ impl TargetCore {
         for (_, disk) in &target.luns {
             let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
             disk.unit.detach(nexus_of(session));
+        }
+    }
+
+    /// A session has logged out. Its nexus goes with its last connection, which may take the initiator a while;
+    /// but whoever knows that it has logged out must not meet its legacy reservations any more.
+    pub(crate) fn release_units(&mut self, session: Key) {
+        let target = self.sessions.get(session).and_then(|entry| self.targets.get(entry.target?));
+        for (_, disk) in target.map_or(&[][..], |target| &target.luns) {
+            let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
+            disk.unit.release(nexus_of(session));
         }
     }
 
@@ -70,29 +73,30 @@ impl TargetCore {
             return;
         }
         entry.ended = true;
-        let tasks: Vec<Key> =
-            self.tasks.iter().filter(|(_, task)| task.session == session).map(|(key, _)| key).collect();
-        for task in tasks {
+        for task in self.open_tasks_of(session, |_| true) {
             self.abort_task(task, None);
         }
         self.detach_nexus(session);
         self.forget_if_over(session);
     }
 
-    /// A task of the session is over.
-    pub(crate) fn leave_session(&mut self, session: Key, id: Option<TaskId>) {
+    /// The task at `place` of the session's list is over and has been removed.
+    pub(crate) fn leave_session(&mut self, session: Key, place: usize, id: Option<TaskId>) {
         let Some(entry) = self.sessions.get_mut(session) else { return };
         if let Some(id) = id {
             entry.set_task(id, None);
         }
-        entry.open_tasks -= 1;
+        entry.open_tasks.swap_remove(place);
+        if let Some(moved) = entry.open_tasks.get(place) {
+            self.tasks.get_mut(*moved).expect("an open task is there").place = place;
+        }
         if entry.ended {
             self.forget_if_over(session);
         }
     }
 
     fn forget_if_over(&mut self, session: Key) {
-        if self.sessions.get(session).is_some_and(|entry| entry.ended && entry.open_tasks == 0) {
+        if self.sessions.get(session).is_some_and(|entry| entry.ended && entry.open_tasks.is_empty()) {
             let entry = self.sessions.remove(session).expect("looked up above");
             self.session_alarms.remove(&(entry.alarm, session));
         }
@@ -121,9 +125,11 @@ impl TargetCore {
         self.end_session(session);
     }
 
-    /// Every task of a session that is not over.
-    pub(crate) fn open_tasks_of(&self, session: Key) -> Vec<Key> {
-        self.tasks.iter().filter(|(_, task)| task.session == session).map(|(key, _)| key).collect()
+    /// The tasks of a session that are not over, aborted ones included, as far as they are `wanted`.
+    pub(crate) fn open_tasks_of(&self, session: Key, wanted: impl Fn(&Task) -> bool) -> Vec<Key> {
+        let open = self.sessions.get(session).map_or(&[][..], |entry| &entry.open_tasks);
+        let wanted = |key: &&Key| wanted(self.tasks.get(**key).expect("an open task is there"));
+        open.iter().filter(wanted).copied().collect()
     }
 
     /// Looks at a session's timers again at its next deadline.

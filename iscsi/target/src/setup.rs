@@ -1,20 +1,12 @@
-//! What control hands over to make a volume or a target: everything opened, resolved and checked.
+//! What control hands over to make a target: everything resolved and checked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use iscsi_proto::chap::Secret;
 use iscsi_proto::params::{DigestPolicy, Offers};
-use reactor::core::Core;
-use volume::bdev::IoChannel;
-use volume::metadata::MetadataStore;
 
 use crate::limits::{LOGIN_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, QUEUE_DEPTH_DEFAULT, SESSIONS_PER_CORE_MAX};
-
-/// Builds a back end on the core that will own it.
-pub type OpenChannel = Box<dyn FnOnce(&Core) -> std::io::Result<Box<dyn IoChannel>> + Send>;
-/// Builds the store of a volume's reservations on the core that will own it.
-pub type OpenMetadata = Box<dyn FnOnce(&Core) -> std::io::Result<Box<dyn MetadataStore>> + Send>;
 
 /// What the target offers and how long it waits; the same on every core.
 #[derive(Clone, Debug)]
@@ -31,6 +23,9 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// A connection that answers no ping, or takes no byte, for so long is closed.
     pub ping_timeout: Duration,
+    /// Take no connection before [`crate::message::CoreMessage::Accept`], so that nobody is told that a target does not
+    /// exist which merely has not been restored yet.
+    pub starts_closed: bool,
 }
 
 impl Default for Settings {
@@ -42,22 +37,9 @@ impl Default for Settings {
             login_timeout: LOGIN_TIMEOUT,
             ping_interval: PING_INTERVAL,
             ping_timeout: PING_TIMEOUT,
+            starts_closed: false,
         }
     }
-}
-
-/// A volume with everything that blocks already done.
-pub struct VolumeSetup {
-    /// The volume's name.
-    pub name: String,
-    /// Unit serial number, the same for the life of the volume.
-    pub serial: String,
-    /// The back end.
-    pub channel: OpenChannel,
-    /// Where its reservations are kept.
-    pub metadata: OpenMetadata,
-    /// The reservations found there; empty for none.
-    pub reservations: Vec<u8>,
 }
 
 /// Who may log in, and how.

@@ -1,6 +1,10 @@
 //! A table of slots with generations: a stale key never reaches the next user of its slot.
 
-/// A key: slot index in the low 32 bits, generation in the high 32.
+/// How many bits of a key are the slot's index.
+const INDEX_BITS: u32 = 24;
+
+/// A key: slot index in the low 24 bits, generation in the 32 above. The top byte is free: a key is the tag of an I/O,
+/// and there it names the way into the volume.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
@@ -17,8 +21,13 @@ impl Key {
 
     /// The slot's index, unique among the live entries.
     pub const fn index(self) -> u32 {
-        (self.0 & 0xffff_ffff) as u32
+        (self.0 & ((1 << INDEX_BITS) - 1)) as u32
     }
+}
+
+#[inline]
+fn key(generation: u32, index: usize) -> Key {
+    Key(u64::from(generation) << INDEX_BITS | index as u64)
 }
 
 #[derive(Debug)]
@@ -38,7 +47,7 @@ pub struct Slots<T> {
 impl<T> Slots<T> {
     /// An empty table that never holds more than `limit` values.
     pub fn with_limit(limit: usize) -> Self {
-        assert!(limit < u32::MAX as usize, "slot indexes are 32 bits wide");
+        assert!(limit <= 1 << INDEX_BITS, "slot indexes are 24 bits wide");
         Self { slots: Vec::new(), free: Vec::new(), limit }
     }
 
@@ -65,7 +74,7 @@ impl<T> Slots<T> {
         let slot = &mut self.slots[index as usize];
         assert!(slot.value.is_none(), "a free slot holds nothing");
         slot.value = Some(value);
-        Ok(Key(u64::from(slot.generation) << 32 | u64::from(index)))
+        Ok(key(slot.generation, index as usize))
     }
 
     /// The index that the next insertion takes; `None` when the table is full.
@@ -77,26 +86,26 @@ impl<T> Slots<T> {
     /// The value of `key`, if it still lives.
     pub fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slots.get(key.index() as usize)?;
-        if u64::from(slot.generation) == key.0 >> 32 { slot.value.as_ref() } else { None }
+        if u64::from(slot.generation) == key.0 >> INDEX_BITS { slot.value.as_ref() } else { None }
     }
 
     /// The value of `key`, if it still lives.
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slots.get_mut(key.index() as usize)?;
-        if u64::from(slot.generation) == key.0 >> 32 { slot.value.as_mut() } else { None }
+        if u64::from(slot.generation) == key.0 >> INDEX_BITS { slot.value.as_mut() } else { None }
     }
 
     /// The live value in slot `index` with its key, whatever its generation.
     pub fn at(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slots.get_mut(index as usize)?;
-        let key = Key(u64::from(slot.generation) << 32 | u64::from(index));
+        let key = key(slot.generation, index as usize);
         slot.value.as_mut().map(|value| (key, value))
     }
 
     /// Takes the value of `key` out; its key is dead from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let slot = self.slots.get_mut(key.index() as usize)?;
-        if u64::from(slot.generation) != key.0 >> 32 {
+        if u64::from(slot.generation) != key.0 >> INDEX_BITS {
             return None;
         }
         let value = slot.value.take()?;
@@ -108,7 +117,7 @@ impl<T> Slots<T> {
     /// Every live value with its key, in slot order.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         self.slots.iter().enumerate().filter_map(|(index, slot)| {
-            let key = Key(u64::from(slot.generation) << 32 | index as u64);
+            let key = key(slot.generation, index);
             slot.value.as_ref().map(|value| (key, value))
         })
     }
@@ -116,7 +125,7 @@ impl<T> Slots<T> {
     /// Every live value with its key, in slot order.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
         self.slots.iter_mut().enumerate().filter_map(|(index, slot)| {
-            let key = Key(u64::from(slot.generation) << 32 | index as u64);
+            let key = key(slot.generation, index);
             slot.value.as_mut().map(|value| (key, value))
         })
     }
@@ -143,5 +152,17 @@ mod tests {
         assert_eq!(table.remove(first), None);
         assert_eq!(table.get(Key::from_u64(second.to_u64())), Some(&"c"));
         assert_eq!(table.len(), 1);
+    }
+
+    #[test]
+    fn a_key_leaves_the_top_byte_of_a_tag_free() {
+        let mut table = Slots::with_limit(1 << INDEX_BITS);
+        table.slots.push(Slot { generation: u32::MAX, value: None });
+        table.free.push(0);
+        let key = table.insert("a").unwrap();
+        assert_eq!((key.to_u64() >> 56, key.index()), (0, 0));
+        table.remove(key);
+        let next = table.insert("b").unwrap();
+        assert_eq!((table.get(key), table.get(next)), (None, Some(&"b")));
     }
 }

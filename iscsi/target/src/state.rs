@@ -1,7 +1,7 @@
 //! What one core holds: connections, sessions, targets, disks and tasks, and how they point at each other.
 //!
 //! ```text
-//! Connection ──▶ SessionEntry ──▶ Target ──▶ Disk (logical unit + volume)
+//! Connection ──▶ SessionEntry ──▶ Target ──▶ Disk (logical unit + port of a volume)
 //!                     ▲                         ▲
 //!                     └──────── Task ───────────┘      Barrier ◀── Task (when aborted)
 //! ```
@@ -14,17 +14,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use iscsi_proto::login::LoginConnection;
+use iscsi_proto::lun;
 use iscsi_proto::session::{ConnectionIndex, Payload, RequestId, Session, TaskId};
 use reactor::buffer::Sgl;
 use reactor::net::Stream;
 use reactor::stats::StatsSet;
 use reactor::time::Time;
-use scsi::{Command, DataIn, LogicalUnit, NexusId, Pending, Response};
+use scsi::{Command, DataIn, LogicalUnit, NexusId, NexusName, Pending, ReservationChange, Response};
 use smallvec::SmallVec;
 use volume::bdev::IoStatus;
-use volume::metadata::MetadataStore;
 use volume::op_stats::OpKind;
-use volume::volume::Volume;
+use volume::reservation::Path;
+use volume::shared::{Port, Ticket};
 
 use crate::message::Answer;
 use crate::setup::TargetSetup;
@@ -128,7 +129,11 @@ pub(crate) struct SessionEntry {
     pub target: Option<Key>,
     pub initiator_name: String,
     pub isid: [u8; 6],
+    /// Both ends of its nexus, and the path that they are for reservations; none for discovery.
+    pub nexus: Option<(NexusName, Path)>,
     pub tsih: u16,
+    /// The user that CHAP proved when the session began.
+    pub chap_user: Option<String>,
     /// Connections that were negotiated, at most.
     pub max_connections: usize,
     /// The connection in each slot of the session.
@@ -137,8 +142,10 @@ pub(crate) struct SessionEntry {
     pub tasks: Vec<Option<Key>>,
     /// Bytes of buffers that wait for the initiator's data.
     pub held_bytes: Rc<Cell<usize>>,
-    /// Tasks that are not over, aborted ones included.
-    pub open_tasks: usize,
+    /// Tasks that are not over, aborted ones included; each knows its place.
+    pub open_tasks: Vec<Key>,
+    /// How many of them wait for memory.
+    pub waiting_tasks: usize,
     /// It has no connection any more and goes when its last task has ended.
     pub ended: bool,
     /// When the session's own timers are looked at next.
@@ -185,7 +192,7 @@ pub(crate) struct Target {
 impl Target {
     /// The disk behind a LUN field. Peripheral and flat addressing name the same unit (SAM-5, 4.7).
     pub fn disk(&self, lun: u64) -> Option<Key> {
-        let lun = canonical_lun(lun);
+        let lun = lun::canonical(lun);
         self.luns.binary_search_by_key(&lun, |(number, _)| *number).ok().map(|at| self.luns[at].1)
     }
 
@@ -195,40 +202,23 @@ impl Target {
     }
 }
 
-/// LUN `number` as the big-endian number of its 8 bytes: peripheral addressing below 256.
-pub(crate) fn lun_to_wire(number: u16) -> u64 {
-    let field = if number < 256 { number } else { 0x4000 | number };
-    u64::from(field) << 48
-}
-
-/// The same unit by its usual address: flat addressing below 256 becomes peripheral.
-fn canonical_lun(lun: u64) -> u64 {
-    let field = (lun >> 48) as u16;
-    if field & 0xc000 == 0x4000 && field & 0x3fff < 256 && lun & 0xffff_ffff_ffff == 0 {
-        lun_to_wire(field & 0x3fff)
-    } else {
-        lun
-    }
-}
-
-/// A volume with its device server.
+/// A volume that a target maps, with its device server.
 pub(crate) struct Disk {
     pub name: String,
     pub unit: LogicalUnit,
-    pub volume: Volume,
-    pub metadata: Box<dyn MetadataStore>,
+    pub port: Port,
     /// The task whose reservation change is being made durable.
-    pub persisting: Option<Key>,
+    pub changing: Option<Key>,
+    /// Barriers that wait for other protocols to end the tasks that a command of ours aborted.
+    pub aborting: Vec<(Ticket, Key)>,
     pub tasks: TaskSet,
     /// Tasks that found no memory, oldest first.
     pub retry: VecDeque<Key>,
     pub stats: Arc<StatsSet>,
-    /// The volume is to be closed when its last task is done.
-    pub closing: Option<Answer<Result<(), crate::TargetError>>>,
+    /// No target maps it any more: it goes when its last task is done.
+    pub leaving: bool,
     /// It is in the list of disks to be polled.
     pub busy: bool,
-    /// A flush of our own is in flight.
-    pub flushing: bool,
 }
 
 /// Where a task stands.
@@ -243,8 +233,12 @@ pub(crate) enum TaskPhase {
     RetryPending(Pending),
     /// An I/O of it is in the volume.
     Io(Pending),
-    /// Its reservations are being made durable.
-    Persisting,
+    /// Waits for another change of the reservations to end.
+    RetryChange(Box<ReservationChange>),
+    /// Its change of the reservations is being made durable.
+    Changing(Box<ReservationChange>),
+    /// It is answered when an operation of its logical unit has ended.
+    Background,
     /// Its response waits until the tasks that it aborted have ended.
     Held(Box<Response>),
     /// Aborted; its last I/O is still in the volume.
@@ -257,6 +251,8 @@ pub(crate) struct Task {
     pub id: TaskId,
     pub connection: ConnectionIndex,
     pub disk: Key,
+    /// Its place in the session's list of open tasks.
+    pub place: usize,
     pub order: Order,
     pub phase: TaskPhase,
     pub started: Time,
@@ -282,11 +278,13 @@ pub(crate) struct Draining {
 /// What happens once the tasks that a barrier waits for have ended.
 pub(crate) enum Then {
     /// Answer a task management function.
-    TaskManagement { session: Key, id: RequestId, reset: SmallVec<[Key; 1]>, close_session: bool },
-    /// Answer a logout.
-    Logout { session: Key, id: RequestId },
+    TaskManagement { session: Key, id: RequestId, reset: SmallVec<[Key; 1]>, close_sessions: bool },
+    /// Answer a logout, of the whole session or of a connection.
+    Logout { session: Key, id: RequestId, whole: bool },
     /// Send the response of a command that aborted others.
     Respond { task: Key },
+    /// Tell another protocol that the tasks which it aborted have ended.
+    Return { disk: Key, ticket: Ticket },
     /// Let the new session in.
     Reinstate { connection: Key },
 }
@@ -296,19 +294,4 @@ pub(crate) struct Barrier {
     pub remaining: usize,
     pub then: Then,
     pub by: Option<NexusId>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn flat_and_peripheral_addresses_name_the_same_unit() {
-        assert_eq!(lun_to_wire(1), 0x0001_0000_0000_0000);
-        assert_eq!(lun_to_wire(300), 0x412c_0000_0000_0000);
-        assert_eq!(canonical_lun(0x4001_0000_0000_0000), lun_to_wire(1));
-        assert_eq!(canonical_lun(0x4001_0000_0000_0001), 0x4001_0000_0000_0001);
-        assert_eq!(canonical_lun(lun_to_wire(300)), lun_to_wire(300));
-        assert_eq!(canonical_lun(0xc101_0000_0000_0000), 0xc101_0000_0000_0000);
-    }
 }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use scsi::NexusName;
+use iscsi_proto::lun;
 
 use crate::core::TargetCore;
 use crate::error::TargetError;
 use crate::limits::{LUNS_PER_TARGET_MAX, VOLUMES_PER_CORE_MAX};
 use crate::setup::TargetSetup;
 use crate::slots::Key;
-use crate::state::{Phase, Target, lun_to_wire, nexus_of};
+use crate::state::{Phase, Target, nexus_of};
 
 impl TargetCore {
     /// Creates a target or changes it. Sessions go on; those that may no longer log in are closed.
@@ -20,22 +20,20 @@ impl TargetCore {
         if setup.luns.len() > LUNS_PER_TARGET_MAX {
             return Err(TargetError::Full { what: "LUNs of one target", limit: LUNS_PER_TARGET_MAX });
         }
-        let mut luns = Vec::with_capacity(setup.luns.len());
-        for (number, volume) in &setup.luns {
-            let disk = self.disk_named(volume)?;
-            if self.disks.get(disk).is_some_and(|disk| disk.closing.is_some()) {
-                return Err(TargetError::Closing { name: volume.clone() });
-            }
-            luns.push((lun_to_wire(*number), disk));
-        }
-        luns.sort_unstable();
+        let luns = self.open_luns(&setup)?;
         let lun_numbers = luns.iter().map(|(lun, _)| *lun).collect();
         let Some(&key) = self.target_names.get(&setup.name) else {
             let name = setup.name.clone();
             let relative_target_port_id = self.next_port_id;
             let target = Target { setup, luns, lun_numbers, relative_target_port_id };
             let full = TargetError::Full { what: "targets", limit: VOLUMES_PER_CORE_MAX };
-            let key = self.targets.insert(target).map_err(|_| full)?;
+            let key = match self.targets.insert(target) {
+                Ok(key) => key,
+                Err(target) => {
+                    self.release_unmapped(target.luns.into_iter().map(|(_, disk)| disk));
+                    return Err(full);
+                }
+            };
             self.next_port_id = self.next_port_id.checked_add(1).unwrap_or(1);
             self.target_names.insert(name, key);
             return Ok(());
@@ -47,12 +45,13 @@ impl TargetCore {
         let moved: Vec<(u64, Key)> = target.luns.iter().filter(|old| !luns.contains(old)).copied().collect();
         self.close_logins(key);
         self.clear_luns(key, &moved);
-        self.move_nexuses(key, &before, &after, &setup);
+        self.move_nexuses(key, &before, &after);
         let target = self.targets.get_mut(key).expect("named targets are there");
         (target.setup, target.luns, target.lun_numbers) = (setup, luns, lun_numbers);
         if changed {
             self.tell_luns_changed(key);
         }
+        self.release_unmapped(before);
         self.close_disallowed(key);
         Ok(())
     }
@@ -64,25 +63,35 @@ impl TargetCore {
         for session in self.sessions_of(key) {
             self.kill_session(session);
         }
-        self.targets.remove(key);
+        let target = self.targets.remove(key).expect("named targets are there");
         self.target_names.remove(name);
+        self.release_unmapped(target.luns.into_iter().map(|(_, disk)| disk));
         Ok(())
     }
 
-    fn sessions_of(&self, target: Key) -> Vec<Key> {
+    /// The disks that a target shall map, by LUN in wire form.
+    fn open_luns(&mut self, setup: &TargetSetup) -> Result<Vec<(u64, Key)>, TargetError> {
+        let mut luns = Vec::with_capacity(setup.luns.len());
+        for (number, volume) in &setup.luns {
+            match self.disk_for(volume) {
+                Ok(disk) => luns.push((lun::to_wire(*number), disk)),
+                Err(error) => {
+                    self.release_unmapped(luns.into_iter().map(|(_, disk)| disk));
+                    return Err(error);
+                }
+            }
+        }
+        luns.sort_unstable();
+        Ok(luns)
+    }
+
+    pub(crate) fn sessions_of(&self, target: Key) -> Vec<Key> {
         let sessions = self.sessions.iter().filter(|(_, entry)| entry.target == Some(target));
         sessions.map(|(key, _)| key).collect()
     }
 
     /// Sessions leave the disks that are no longer mapped, with their tasks there, and reach the new ones.
-    fn move_nexuses(
-        &mut self,
-        target: Key,
-        before: &BTreeSet<Key>,
-        after: &BTreeSet<Key>,
-        setup: &TargetSetup,
-    ) {
-        let port = self.targets.get(target).map_or(1, |target| target.relative_target_port_id);
+    fn move_nexuses(&mut self, target: Key, before: &BTreeSet<Key>, after: &BTreeSet<Key>) {
         for session in self.sessions_of(target) {
             let nexus = nexus_of(session);
             for disk_key in before.difference(after) {
@@ -94,13 +103,7 @@ impl TargetCore {
             if entry.ended {
                 continue;
             }
-            let name = NexusName {
-                initiator_name: entry.initiator_name.clone(),
-                isid: entry.isid,
-                target_name: setup.name.clone(),
-                portal_group_tag: setup.portal_group_tag,
-                relative_target_port_id: port,
-            };
+            let Some((name, _)) = &entry.nexus else { continue };
             for disk in after.difference(before) {
                 let disk = self.disks.get_mut(*disk).expect("a mapped disk is there");
                 assert!(disk.unit.attach(nexus, name.clone()), "sessions are fewer than nexuses");
@@ -114,9 +117,7 @@ impl TargetCore {
         for session in self.sessions_of(target) {
             self.drain_events(session);
             for (lun, disk) in moved {
-                let tasks = self.tasks.iter().filter(|(_, t)| t.session == session && t.disk == *disk);
-                let tasks: Vec<Key> = tasks.map(|(key, _)| key).collect();
-                for task in tasks {
+                for task in self.open_tasks_of(session, |task| task.disk == *disk) {
                     self.refuse_task(task);
                 }
                 if let Some(entry) = self.sessions.get_mut(session) {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::hint::black_box;
 use std::io::IoSlice;
+use std::rc::Rc;
 use std::time::Duration;
 
 use iscsi_proto::params::Negotiated;
@@ -141,7 +142,7 @@ pub fn scsi_read(iterations: u64) {
         write_cache: WriteCachePolicy::default(),
         port_groups: Vec::new(),
     };
-    let mut unit = LogicalUnit::new(config, device().info(), None).expect("no reservations are stored");
+    let mut unit = LogicalUnit::new(config, device().info(), Rc::default());
     let nexus = NexusId(1);
     let name = NexusName {
         initiator_name: "iqn.2026-01.io.vega:initiator".into(),

@@ -4,7 +4,7 @@
 //! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out.
 //! Counts do not depend on the neighbours of a shared machine, so a change of one percent is visible where a
 //! clock shows noise of twenty. `icount list` names the cases. Reading order: this file, `blocks`, `pipe`,
-//! `path`.
+//! `path` (iSCSI), `nvme` (NVMe/TCP).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -13,6 +13,7 @@
 )]
 
 mod blocks;
+mod nvme;
 mod path;
 mod pipe;
 
@@ -38,6 +39,10 @@ const CASES: &[Case] = &[
     ("path-read-32", "a 4 KiB read from wire to wire, one of 32 that arrive together", path::read_32),
     ("path-write-1", "a 4 KiB write from wire to wire, alone", path::write_1),
     ("path-write-32", "a 4 KiB write from wire to wire, one of 32 that arrive together", path::write_32),
+    ("nvme-read-1", "a 4 KiB read over NVMe/TCP from wire to wire, alone", nvme::read_1),
+    ("nvme-read-32", "a 4 KiB read over NVMe/TCP, one of 32 that arrive together", nvme::read_32),
+    ("nvme-write-1", "a 4 KiB write over NVMe/TCP from wire to wire, alone", nvme::write_1),
+    ("nvme-write-32", "a 4 KiB write over NVMe/TCP, one of 32 that arrive together", nvme::write_32),
 ];
 
 fn main() -> ExitCode {

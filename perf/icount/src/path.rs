@@ -8,12 +8,13 @@ use std::sync::Arc;
 use iscsi_proto::params::DigestPolicy;
 use iscsi_proto::pdu::BHS_BYTES;
 use iscsi_target::message::{CoreMessage, Directory, DirectoryEntry};
-use iscsi_target::setup::{AllowList, Auth, Settings, TargetSetup, VolumeSetup};
+use iscsi_target::setup::{AllowList, Auth, Settings, TargetSetup};
 use iscsi_target::{Portal, TargetCore};
 use reactor::mesh::Mesh;
 use reactor::net::Network;
 use reactor::poller::Poller;
 use volume::metadata::MemoryStore;
+use volume::shared::{Registry, VolumeSetup};
 
 use crate::blocks::{BLOCK_BYTES, cdb, command_header, device};
 use crate::pipe::Pipe;
@@ -45,7 +46,9 @@ impl Wire {
         let listener =
             pipe.listen("127.0.0.1:3260".parse().expect("an address")).expect("a pipe always listens");
         let portal = Portal { listener, portal_group_tag: 1 };
-        let target = TargetCore::new(&core, Settings::default(), endpoint, vec![portal]);
+        let registry = Registry::new();
+        registry.add(&core, volume()).map(drop).expect("the volume opens");
+        let target = TargetCore::new(&core, Settings::default(), registry, endpoint, vec![portal]);
         let mut this = Self { pipe, target, core, cmd_sn: 1, place: 0 };
         this.turn();
         this.login();
@@ -112,14 +115,17 @@ impl Wire {
     }
 }
 
-fn messages() -> [CoreMessage; 3] {
-    let volume = VolumeSetup {
+fn volume() -> VolumeSetup {
+    VolumeSetup {
         name: "memory".into(),
         serial: "1".into(),
         channel: Box::new(|_| Ok(Box::new(device()))),
         metadata: Box::new(|_| Ok(Box::<MemoryStore>::default())),
         reservations: Vec::new(),
-    };
+    }
+}
+
+fn messages() -> [CoreMessage; 2] {
     let target = TargetSetup {
         name: TARGET.into(),
         alias: None,
@@ -133,10 +139,6 @@ fn messages() -> [CoreMessage; 3] {
     let entry =
         DirectoryEntry { core: 0, portal_group_tag: 1, advertised: Vec::new(), allow: AllowList::default() };
     [
-        CoreMessage::AddVolume {
-            setup: Box::new(volume),
-            answer: Box::new(|answer| assert!(answer.is_ok(), "the volume opens")),
-        },
         CoreMessage::SetTarget {
             setup: Box::new(target),
             answer: Box::new(|answer| assert!(answer.is_ok(), "the target is set")),

@@ -1,7 +1,7 @@
-//! A network of one connection that is two byte buffers: what is left of an I/O's cost when the kernel's
+//! A network of connections that are two byte buffers each: what is left of an I/O's cost when the kernel's
 //! share is taken away.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use reactor::net::{Listener, Network, Ready, Stream, StreamError, StreamGroup, S
 const KEPT_BYTES: usize = 4096;
 
 #[derive(Debug, Default)]
-struct State {
+struct Line {
     input: Vec<u8>,
     taken: usize,
     accepted: bool,
@@ -21,31 +21,50 @@ struct State {
     sent_bytes: u64,
 }
 
-/// Both ends; a clone is another handle.
-#[derive(Clone, Debug, Default)]
+/// A network, and a hand on one of its connections; a clone is another hand on the same one.
+#[derive(Clone, Debug)]
 pub struct Pipe {
-    state: Rc<RefCell<State>>,
+    lines: Rc<RefCell<Vec<Line>>>,
+    which: usize,
+}
+
+impl Default for Pipe {
+    /// A network with one connection that waits to be accepted.
+    fn default() -> Self {
+        Self { lines: Rc::new(RefCell::new(vec![Line::default()])), which: 0 }
+    }
 }
 
 impl Pipe {
+    /// One more connection of the same network that waits to be accepted.
+    pub fn dial(&self) -> Self {
+        let mut lines = self.lines.borrow_mut();
+        lines.push(Line::default());
+        Self { lines: self.lines.clone(), which: lines.len() - 1 }
+    }
+
+    fn line(&self) -> RefMut<'_, Line> {
+        RefMut::map(self.lines.borrow_mut(), |lines| &mut lines[self.which])
+    }
+
     /// Gives bytes to the target.
     pub fn feed(&self, bytes: &[u8]) {
-        let mut state = self.state.borrow_mut();
-        if state.taken == state.input.len() {
-            state.input.clear();
-            state.taken = 0;
+        let mut line = self.line();
+        if line.taken == line.input.len() {
+            line.input.clear();
+            line.taken = 0;
         }
-        state.input.extend_from_slice(bytes);
+        line.input.extend_from_slice(bytes);
     }
 
     /// How many bytes the target has sent so far.
     pub fn sent_bytes(&self) -> u64 {
-        self.state.borrow().sent_bytes
+        self.line().sent_bytes
     }
 
     /// The first bytes that the target has sent.
     pub fn first_output(&self) -> Vec<u8> {
-        self.state.borrow().output.clone()
+        self.line().output.clone()
     }
 }
 
@@ -69,18 +88,19 @@ impl Listener for Pipe {
     }
 
     fn try_accept(&mut self) -> Result<(StreamParcel, SocketAddr), StreamError> {
-        let mut state = self.state.borrow_mut();
-        if std::mem::replace(&mut state.accepted, true) {
-            return Err(StreamError::WouldBlock);
-        }
-        Ok((StreamParcel::Simulated(0), address()))
+        let mut lines = self.lines.borrow_mut();
+        let which = lines.iter().position(|line| !line.accepted).ok_or(StreamError::WouldBlock)?;
+        lines[which].accepted = true;
+        Ok((StreamParcel::Simulated(which as u64), address()))
     }
 }
 
 impl StreamGroup for Pipe {
-    fn adopt(&mut self, _parcel: StreamParcel, token: u32) -> std::io::Result<Box<dyn Stream>> {
-        self.state.borrow_mut().token = Some(token);
-        Ok(Box::new(self.clone()))
+    fn adopt(&mut self, parcel: StreamParcel, token: u32) -> std::io::Result<Box<dyn Stream>> {
+        let StreamParcel::Simulated(which) = parcel else { panic!("every parcel comes from here") };
+        let stream = Self { lines: self.lines.clone(), which: which as usize };
+        stream.line().token = Some(token);
+        Ok(Box::new(stream))
     }
 
     fn want_send(&mut self, _token: u32) {}
@@ -89,25 +109,28 @@ impl StreamGroup for Pipe {
 
     fn note_drained(&mut self, _token: u32, _drained: bool) {}
 
-    fn remove(&mut self, _token: u32) {
-        self.state.borrow_mut().token = None;
+    fn remove(&mut self, token: u32) {
+        for line in self.lines.borrow_mut().iter_mut().filter(|line| line.token == Some(token)) {
+            line.token = None;
+        }
     }
 
     fn take_ready(&mut self, out: &mut Vec<Ready>, _max: usize) {
-        let state = self.state.borrow();
-        if let Some(token) = state.token
-            && state.taken < state.input.len()
-        {
-            out.push(Ready { token, send: false });
+        for line in self.lines.borrow().iter() {
+            if let Some(token) = line.token
+                && line.taken < line.input.len()
+            {
+                out.push(Ready { token, send: false });
+            }
         }
     }
 }
 
 impl Stream for Pipe {
     fn try_recv(&mut self, into: &mut [IoSliceMut<'_>]) -> Result<usize, StreamError> {
-        let mut state = self.state.borrow_mut();
-        let state = &mut *state;
-        let mut left = &state.input[state.taken..];
+        let mut line = self.line();
+        let line = &mut *line;
+        let mut left = &line.input[line.taken..];
         if left.is_empty() {
             return Err(StreamError::WouldBlock);
         }
@@ -118,21 +141,21 @@ impl Stream for Pipe {
             left = &left[count..];
         }
         let received = before - left.len();
-        state.taken += received;
+        line.taken += received;
         Ok(received)
     }
 
     fn try_send(&mut self, from: &[IoSlice<'_>]) -> Result<usize, StreamError> {
-        let mut state = self.state.borrow_mut();
+        let mut line = self.line();
         let mut sent = 0;
         for slice in from {
-            if state.output.len() < KEPT_BYTES {
-                let room = KEPT_BYTES - state.output.len();
-                state.output.extend_from_slice(&slice[..slice.len().min(room)]);
+            if line.output.len() < KEPT_BYTES {
+                let room = KEPT_BYTES - line.output.len();
+                line.output.extend_from_slice(&slice[..slice.len().min(room)]);
             }
             sent += slice.len();
         }
-        state.sent_bytes += sent as u64;
+        line.sent_bytes += sent as u64;
         Ok(sent)
     }
 
@@ -145,6 +168,6 @@ impl Stream for Pipe {
     }
 
     fn into_parcel(self: Box<Self>) -> StreamParcel {
-        StreamParcel::Simulated(0)
+        StreamParcel::Simulated(self.which as u64)
     }
 }

@@ -184,3 +184,20 @@ fn a_budget_is_kept() {
         assert!(classes.iter().all(|class| class.count >= 2));
     }
 }
+
+#[test]
+fn a_list_is_cut_between_its_buffers_and_joined_again() {
+    let pool = BufferPool::heap(&[SizeClass { bytes: 8192, count: 4 }]);
+    let mut sgl = pool.alloc(3 * 8192 + 5).expect("it fits");
+    let bytes: Vec<u8> = (0..sgl.len()).map(|i| (i % 251) as u8).collect();
+    sgl.copy_in(0, &bytes);
+    assert!(sgl.take_front(8191).is_empty());
+    let mut front = sgl.take_front(2 * 8192 + 8191);
+    assert_eq!((front.len(), sgl.len()), (2 * 8192, 8192 + 5));
+    assert_eq!(sgl.to_vec(), bytes[2 * 8192..]);
+    assert_eq!(sgl.take_front(usize::MAX).len(), 8192 + 5);
+    assert!(sgl.is_empty());
+    let rest = pool.alloc(5).expect("it fits");
+    front.append(rest);
+    assert_eq!(front.len(), 2 * 8192 + 5);
+}

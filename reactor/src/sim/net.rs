@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
 use super::{NetFaults, SimWorld};
-use crate::net::{Listener, Network, Ready, Stream, StreamError, StreamGroup, StreamParcel};
+use crate::net::{Connector, Listener, Network, Ready, Stream, StreamError, StreamGroup, StreamParcel};
 use crate::time::Time;
 
 const CLIENT: usize = 0;
@@ -283,8 +283,42 @@ impl Network for SimNetwork {
         Ok(Box::new(SimListener { world: self.world.clone(), number, address }))
     }
 
+    fn connect(&self, to: SocketAddr) -> io::Result<Box<dyn Connector>> {
+        let outcome = match self.world.connect(to) {
+            Ok(end) => Ok(Box::new(end).into_parcel()),
+            Err(_) => Err(StreamError::Broken(libc::ECONNREFUSED)),
+        };
+        // The answer is never there at once, so nobody learns to expect that.
+        Ok(Box::new(SimConnector { world: self.world.clone(), asked: false, outcome: Some(outcome) }))
+    }
+
     fn group(&self) -> Box<dyn StreamGroup> {
         Box::new(SimGroup { world: self.world.clone(), streams: BTreeMap::new(), next: 0 })
+    }
+}
+
+struct SimConnector {
+    world: SimWorld,
+    asked: bool,
+    /// Gone once it was given.
+    outcome: Option<Result<StreamParcel, StreamError>>,
+}
+
+impl Connector for SimConnector {
+    fn try_finish(&mut self) -> Result<StreamParcel, StreamError> {
+        if !std::mem::replace(&mut self.asked, true) {
+            return Err(StreamError::WouldBlock);
+        }
+        self.outcome.take().unwrap_or(Err(StreamError::Broken(libc::ENOTCONN)))
+    }
+}
+
+impl Drop for SimConnector {
+    fn drop(&mut self) {
+        if let Some(Ok(StreamParcel::Simulated(number))) = self.outcome.take() {
+            // An end that is dropped closes its side.
+            drop(SimEnd::new(&self.world, number as usize / 2, number as usize % 2));
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 //! streams that had traffic lately are hot and simply tried every turn, and all others are armed:
 //! a thousand quiet streams cost nothing per turn. Before the core sleeps everything is armed.
 //!
-//! Reading order: `stream`, `listener`, `group`.
+//! Reading order: `stream`, `listener`, `connector`, `group`.
 
+mod connector;
 mod group;
 mod listener;
 mod socket;
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::rc::Weak;
 use std::sync::Arc;
 
-use crate::net::{Listener, Network, StreamGroup};
+use crate::net::{Connector, Listener, Network, StreamGroup};
 use crate::stats::CoreStats;
 use crate::uring::Uring;
 
@@ -53,6 +54,10 @@ impl Network for TcpNetwork {
     fn listen(&self, address: SocketAddr) -> io::Result<Box<dyn Listener>> {
         let listener = listener::TcpListener::new(&self.uring, Arc::clone(&self.stats), address)?;
         Ok(Box::new(listener))
+    }
+
+    fn connect(&self, to: SocketAddr) -> io::Result<Box<dyn Connector>> {
+        Ok(Box::new(connector::TcpConnector::new(&self.uring, to)?))
     }
 
     fn group(&self) -> Box<dyn StreamGroup> {

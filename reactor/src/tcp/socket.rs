@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::OnceLock;
 
+use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, connect, getsockopt, listen,
+    setsockopt, socket, sockopt,
 };
 
 use crate::limits::{LISTEN_BACKLOG, SOCKET_BUFFER_BYTES};
@@ -35,11 +37,31 @@ pub(super) fn enlarge_buffers(fd: &OwnedFd) {
     }
 }
 
-/// A nonblocking listening socket. Accepted connections inherit its buffers.
-pub(super) fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
+/// A nonblocking socket of the address's family.
+fn nonblocking(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let fd = socket(family, SockType::Stream, flags, None)?;
+    Ok(socket(family, SockType::Stream, flags, None)?)
+}
+
+/// A nonblocking socket that has begun to connect: writable once it is connected or has failed.
+pub(super) fn connecting(to: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = nonblocking(to)?;
+    enlarge_buffers(&fd);
+    match connect(fd.as_raw_fd(), &SockaddrStorage::from(to)) {
+        Ok(()) | Err(Errno::EINPROGRESS) => Ok(fd),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// What became of a connection attempt: 0, or the system's error number. Asking takes the error away.
+pub(super) fn take_error(fd: &OwnedFd) -> i32 {
+    getsockopt(fd, sockopt::SocketError).unwrap_or_else(|errno| errno as i32)
+}
+
+/// A nonblocking listening socket. Accepted connections inherit its buffers.
+pub(super) fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
+    let fd = nonblocking(address)?;
     // A restart must not wait for connections of the previous run to be forgotten.
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     if address.is_ipv6() {

@@ -391,9 +391,66 @@ fn a_listener_without_callers_has_nothing(rig: &Rig) {
     drop(listener);
 }
 
+/// Turns until the attempt has an answer.
+fn connected(rig: &Rig, to: SocketAddr) -> Result<StreamParcel, StreamError> {
+    // Some systems say at once that nobody listens.
+    let Ok(mut connector) = rig.network.connect(to) else { return Err(StreamError::Broken(0)) };
+    for _ in 0..TURNS_MAX {
+        match connector.try_finish() {
+            Err(StreamError::WouldBlock) => (rig.turn)(),
+            answer => {
+                assert!(matches!(
+                    connector.try_finish(),
+                    Err(StreamError::Broken(_) | StreamError::WouldBlock)
+                ));
+                return answer;
+            }
+        }
+    }
+    panic!("a connection attempt without an answer");
+}
+
+fn an_outgoing_connection_is_a_stream_like_others(rig: &Rig) {
+    let group = &mut *rig.network.group();
+    let mut listener = rig.listen();
+    let parcel = connected(rig, listener.local()).expect("somebody listens");
+    let mut near = group.adopt(parcel, 1).expect("connected");
+    let mut far = group.adopt(rig.accept(&mut *listener), 2).expect("connected");
+    assert_eq!((near.peer(), near.local()), (far.local(), far.peer()));
+    assert_eq!(near.try_send(&[IoSlice::new(b"x")]), Ok(1));
+    assert_eq!(rig.recv_exactly(group, &mut *far, 1), b"x");
+    assert_eq!(far.try_send(&[IoSlice::new(b"y")]), Ok(1));
+    assert_eq!(rig.recv_exactly(group, &mut *near, 1), b"y");
+}
+
+fn an_attempt_that_nobody_hears_fails(rig: &Rig) {
+    let listener = rig.listen();
+    let address = listener.local();
+    drop(listener);
+    assert!(matches!(connected(rig, address), Err(StreamError::Broken(_))));
+    // An attempt that is given up leaves nothing behind that harms the listener.
+    let mut listener = rig.listen();
+    drop(rig.network.connect(listener.local()).expect("somebody listens"));
+    (rig.turn)();
+    let parcel = connected(rig, listener.local()).expect("somebody listens");
+    let group = &mut *rig.network.group();
+    let near = group.adopt(parcel, 1).expect("connected");
+    // The attempt that was given up may be in the backlog, before this one.
+    let found = (0..2).any(|_| {
+        let accepted = rig.accept(&mut *listener);
+        let stream = group.adopt(accepted, 2);
+        let found = stream.as_ref().is_ok_and(|stream| stream.peer() == near.local());
+        if stream.is_ok() {
+            group.remove(2);
+        }
+        found
+    });
+    assert!(found, "the second attempt arrived");
+}
+
 type Check = (&'static str, fn(&Rig));
 
-const LIST: [Check; 11] = [
+const LIST: [Check; 13] = [
     ("a new stream", a_new_stream_is_named_once_and_has_nothing),
     ("bytes in order", bytes_arrive_in_order),
     ("a full stream", a_full_stream_says_when_there_is_room),
@@ -405,6 +462,8 @@ const LIST: [Check; 11] = [
     ("dropping", a_dropped_stream_is_closed),
     ("many streams", of_many_streams_every_one_is_served),
     ("a quiet listener", a_listener_without_callers_has_nothing),
+    ("connecting", an_outgoing_connection_is_a_stream_like_others),
+    ("connecting to nobody", an_attempt_that_nobody_hears_fails),
 ];
 
 // What is printed is seen only when a check fails: which one it was.

@@ -82,6 +82,12 @@ impl Wire {
             .map_err(|errno| WireError::Io(std::io::Error::from(errno)))
     }
 
+    /// Undoes [`Wire::shrink_receive_buffer`]: the reader has woken up.
+    pub fn grow_receive_buffer(&self) -> Result<(), WireError> {
+        setsockopt(&self.stream, sockopt::RcvBuf, &(1 << 20))
+            .map_err(|errno| WireError::Io(std::io::Error::from(errno)))
+    }
+
     /// Sends a PDU.
     pub fn send(&mut self, pdu: &Pdu) -> Result<(), WireError> {
         let bytes = pdu.encode(self.digests);

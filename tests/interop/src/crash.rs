@@ -1,11 +1,8 @@
 //! kill -9, again and again, with a verifier that keeps its own log of what was acknowledged.
-//!
-//! Every block carries its own address and the number of the write that put it there. After a kill each block
-//! must hold the last acknowledged content, or that of a later write of the same block that was in flight;
-//! whichever is read then stays. Nothing else: no older content, no other block's, no mixture.
 
 use std::collections::HashMap;
 
+use harness::ledger::{Extent, Ledger, ZEROS};
 use initiator::scsi::{self, status};
 use initiator::{Command, Completion, Session, WireError};
 
@@ -56,27 +53,12 @@ fn kill_loop(options: &Options, unit: Unit, rounds: u32) -> Outcome {
     server.stop()
 }
 
-/// What is known about one block.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Known {
-    /// Number of the last acknowledged write; 0 for zeros.
-    acked: u64,
-    /// A write in flight, or one whose end is unknown since the kill.
-    pending: Option<u64>,
-}
-
-/// The blocks that one command touches, and the content number it puts there (0: unmap).
-#[derive(Clone, Copy, Debug)]
-struct Issued {
-    lba: u64,
-    blocks: u64,
-    number: u64,
-}
+/// What a command does: the blocks it touches, and the number of the content it puts there.
+type Issued = (Extent, u64);
 
 struct Verifier {
-    block_bytes: usize,
     chance: Seed,
-    blocks: Vec<Known>,
+    ledger: Ledger,
     in_flight: HashMap<u32, Issued>,
     next_number: u64,
 }
@@ -84,9 +66,8 @@ struct Verifier {
 impl Verifier {
     fn new(block_bytes: u32, seed: u64) -> Self {
         Self {
-            block_bytes: block_bytes as usize,
             chance: Seed::new(seed),
-            blocks: vec![Known::default(); HOT_BLOCKS as usize],
+            ledger: Ledger::new(HOT_BLOCKS, block_bytes as usize),
             in_flight: HashMap::new(),
             next_number: 1,
         }
@@ -110,47 +91,35 @@ impl Verifier {
         let kind = self.chance.below(32);
         if kind == 0 {
             let itt = session.submit(Command::bare(lun, scsi::synchronize_cache_16()))?;
-            self.in_flight.insert(itt, Issued { lba: 0, blocks: 0, number: 0 });
+            self.in_flight.insert(itt, (Extent::NONE, ZEROS));
             return Ok(true);
         }
-        let Some((lba, blocks)) = self.find_free() else { return Ok(false) };
-        let number = if kind == 1 { 0 } else { self.next_number };
+        let Some(extent) = self.ledger.draw_free(&mut self.chance, BLOCKS_PER_IO_MAX) else {
+            return Ok(false);
+        };
+        let number = if kind == 1 { ZEROS } else { self.next_number };
         self.next_number += 1;
-        for block in &mut self.blocks[lba as usize..(lba + blocks) as usize] {
-            block.pending = Some(number);
-        }
+        self.ledger.begin(extent, number);
+        let (lba, blocks) = (extent.lba, extent.blocks as u32);
         let command = match kind {
             1 => {
-                let list = scsi::unmap_list(&[(lba, blocks as u32)]);
+                let list = scsi::unmap_list(&[(lba, blocks)]);
                 Command::write(lun, scsi::unmap(list.len() as u16), list)
             }
-            2..6 => {
-                Command::write(lun, scsi::write_16_fua(lba, blocks as u32), self.data(lba, blocks, number))
-            }
-            _ => Command::write(lun, scsi::write_16(lba, blocks as u32), self.data(lba, blocks, number)),
+            2..6 => Command::write(lun, scsi::write_16_fua(lba, blocks), self.ledger.content(extent, number)),
+            _ => Command::write(lun, scsi::write_16(lba, blocks), self.ledger.content(extent, number)),
         };
         let itt = session.submit(command)?;
-        self.in_flight.insert(itt, Issued { lba, blocks, number });
+        self.in_flight.insert(itt, (extent, number));
         Ok(true)
     }
 
-    fn find_free(&mut self) -> Option<(u64, u64)> {
-        (0..64).find_map(|_| {
-            let blocks = 1 + self.chance.below(BLOCKS_PER_IO_MAX);
-            let lba = self.chance.below(HOT_BLOCKS - blocks);
-            let free = self.blocks[lba as usize..(lba + blocks) as usize].iter().all(|b| b.pending.is_none());
-            free.then_some((lba, blocks))
-        })
-    }
-
     fn acknowledge(&mut self, completion: &Completion) -> Outcome {
-        let Some(issued) = self.in_flight.remove(&completion.itt) else {
+        let Some((extent, number)) = self.in_flight.remove(&completion.itt) else {
             return fail("an answer to no command");
         };
         ensure(completion.status == status::GOOD, || format!("a command failed: {completion:?}"))?;
-        for block in &mut self.blocks[issued.lba as usize..(issued.lba + issued.blocks) as usize] {
-            *block = Known { acked: issued.number, pending: None };
-        }
+        self.ledger.acknowledge(extent, number);
         Ok(())
     }
 
@@ -169,78 +138,14 @@ impl Verifier {
 
     /// Reads every block and settles what it holds.
     fn check_all(&mut self, session: &mut Session, lun: u64) -> Outcome {
-        let step_bytes = READ_BLOCKS * self.block_bytes as u32;
+        let step_bytes = READ_BLOCKS * self.ledger.block_bytes() as u32;
         for first in (0..HOT_BLOCKS).step_by(READ_BLOCKS as usize) {
             let read = Command::read(lun, scsi::read_16(first, READ_BLOCKS), step_bytes);
             let completion = session.execute(read)?;
             ensure(completion.status == status::GOOD, || format!("a read failed: {completion:?}"))?;
             ensure(completion.data.len() == step_bytes as usize, || "a short read".to_owned())?;
-            for (lba, content) in (first..).zip(completion.data.chunks_exact(self.block_bytes)) {
-                self.check_block(lba, content)?;
-            }
+            self.ledger.check(first, &completion.data)?;
         }
         Ok(())
-    }
-
-    fn check_block(&mut self, lba: u64, content: &[u8]) -> Outcome {
-        let known = &mut self.blocks[lba as usize];
-        let number = read_number(lba, content).context(&format!("LBA {lba}, {known:?}"))?;
-        ensure(number == known.acked || Some(number) == known.pending, || {
-            format!("LBA {lba} holds write {number}, but {known:?}")
-        })?;
-        *known = Known { acked: number, pending: None };
-        Ok(())
-    }
-
-    fn data(&self, lba: u64, blocks: u64, number: u64) -> Vec<u8> {
-        (lba..lba + blocks).flat_map(|lba| block_content(lba, number, self.block_bytes)).collect()
-    }
-}
-
-/// Address and number, again and again, so that every part of the block names them.
-fn block_content(lba: u64, number: u64, block_bytes: usize) -> Vec<u8> {
-    [lba.to_be_bytes(), number.to_be_bytes()].concat().repeat(block_bytes / 16)
-}
-
-/// The number of the write that a block's content came from; 0 for zeros.
-fn read_number(lba: u64, content: &[u8]) -> Outcome<u64> {
-    if content.iter().all(|byte| *byte == 0) {
-        return Ok(0);
-    }
-    let mut number = [0; 8];
-    number.copy_from_slice(&content[8..16]);
-    let number = u64::from_be_bytes(number);
-    ensure(content == block_content(lba, number, content.len()), || {
-        format!("neither one write's content nor zeros: begins with {:02x?}", &content[..16])
-    })?;
-    Ok(number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verifier(acked: u64, pending: Option<u64>) -> Verifier {
-        let mut verifier = Verifier::new(512, 1);
-        verifier.blocks[5] = Known { acked, pending };
-        verifier
-    }
-
-    #[test]
-    fn acknowledged_or_pending_content_is_accepted_and_then_fixed() {
-        let mut verifier = verifier(7, Some(9));
-        verifier.check_block(5, &block_content(5, 9, 512)).expect("the pending write");
-        assert!(verifier.check_block(5, &block_content(5, 7, 512)).is_err(), "it was read as 9 before");
-    }
-
-    #[test]
-    fn loss_misdirection_and_mixture_are_seen() {
-        assert!(verifier(7, None).check_block(5, &block_content(5, 6, 512)).is_err(), "older");
-        assert!(verifier(7, None).check_block(5, &[0; 512]).is_err(), "lost");
-        assert!(verifier(7, None).check_block(5, &block_content(6, 7, 512)).is_err(), "another block's");
-        let mut torn = block_content(5, 7, 512);
-        torn[256..].copy_from_slice(&block_content(5, 9, 512)[256..]);
-        assert!(verifier(7, Some(9)).check_block(5, &torn).is_err(), "torn");
-        assert!(verifier(7, Some(0)).check_block(5, &[0; 512]).is_ok(), "unmapped in flight");
     }
 }

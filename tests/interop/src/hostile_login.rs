@@ -144,12 +144,12 @@ fn random_bytes(server: &Server, seed: u64) -> Outcome {
     for round in 0..600 {
         let mut bytes = good.clone();
         if round % 3 == 0 {
-            bytes.fill_with(|| chance.next() as u8);
+            bytes.fill_with(|| chance.draw() as u8);
             bytes[0] = opcode::LOGIN | IMMEDIATE;
         } else {
             for _ in 0..1 + chance.below(6) {
                 let position = chance.below(bytes.len() as u64) as usize;
-                bytes[position] = chance.next() as u8;
+                bytes[position] = chance.draw() as u8;
             }
         }
         shots.push(bytes);

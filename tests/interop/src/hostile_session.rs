@@ -145,7 +145,7 @@ fn flipped_bytes(server: &Server, seed: u64) -> Outcome {
         }
         for _ in 0..1 + chance.below(4) {
             let position = chance.below(bytes.len() as u64) as usize;
-            bytes[position] = chance.next() as u8;
+            bytes[position] = chance.draw() as u8;
         }
         send(&mut session, &bytes)?;
         if round % 2 == 0 {

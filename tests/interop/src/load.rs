@@ -9,7 +9,7 @@ use initiator::scsi::{self, status};
 use initiator::{Command, Session, Wire, WireError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::failure::{Context, Outcome, ensure};
+use crate::failure::{Context, Failure, Outcome, ensure};
 use crate::limits;
 use crate::options::Options;
 use crate::process::Held;
@@ -129,28 +129,33 @@ pub fn ensure_dropped(mut wire: Wire) -> Outcome {
     Ok(())
 }
 
-/// Sessions that ask for all the data their window allows, and never read any.
-fn slow_readers(scene: &mut Scene) -> Outcome {
+/// Sessions that ask for all the data their window allows, and do not read it: each with the number of its commands.
+fn stalled_readers(scene: &Scene) -> Result<Vec<(Session, usize)>, Failure> {
     let lun = scene.server.lun(0);
     let mut sessions = Vec::new();
     for qualifier in 1..=32 {
         let mut session = scene.server.session(qualifier)?;
         session.settle(lun)?;
         session.wire.shrink_receive_buffer()?;
-        for _ in 0..128 {
-            if session.window_open() {
-                session.submit(Command::read(lun, scsi::read_16(0, 512), 512 * 512))?;
-            }
+        let mut asked = 0;
+        while session.window_open() && asked < 128 {
+            session.submit(Command::read(lun, scsi::read_16(0, 512), 512 * 512))?;
+            asked += 1;
         }
-        sessions.push(session);
+        sessions.push((session, asked));
     }
+    Ok(sessions)
+}
+
+/// Others get on beside readers that never read.
+fn slow_readers(scene: &mut Scene) -> Outcome {
+    let _sessions = stalled_readers(scene)?;
     scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
     let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
     neighbour.ensure_progress(PROGRESS).context("on the unit that is read by readers that do not read")?;
     neighbour.finish()?;
     let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
-    ensure(grown < BACKLOG_KIB_MAX, || format!("stuck readers made the target keep {grown} KiB more"))?;
-    Ok(())
+    ensure(grown < BACKLOG_KIB_MAX, || format!("stuck readers made the target keep {grown} KiB more"))
 }
 
 /// Sessions that send pings as long as the target takes them, and never read an answer.

@@ -6,7 +6,7 @@
 //! and stuck peers), `hostile` (malformed and hostile PDUs), `restart` (data after a clean stop).
 //! It is not: a unit test, a benchmark, or a place for knowledge about the inside of the target.
 //!
-//! Reading order: `failure`, `report`, `process`, `server` (the target under test), then a suite.
+//! Reading order: the crate `harness`, `server` (the target under test), then a suite.
 //!
 //! `--server tgt` runs the same suites against another target, which shows that the harness itself is right.
 
@@ -15,23 +15,20 @@
 mod conformance;
 mod crash;
 mod cunit;
-mod failure;
 mod hostile;
 mod hostile_login;
 mod hostile_session;
 mod limits;
 mod load;
 mod options;
-mod process;
 mod qemu;
-mod report;
 mod restart;
-mod seed;
 mod server;
 mod witness;
 
 use std::process::ExitCode;
 
+use harness::{failure, process, report, seed};
 use options::Options;
 use report::Report;
 

@@ -120,7 +120,7 @@ impl Image {
             let folder = tree.join(format!("folder-{}", index % 7));
             std::fs::create_dir_all(&folder)?;
             let length = chance.below(60_000) as usize;
-            let bytes: Vec<u8> = (0..length).map(|_| chance.next() as u8).collect();
+            let bytes: Vec<u8> = (0..length).map(|_| chance.draw() as u8).collect();
             std::fs::write(folder.join(format!("file-{index}")), bytes)?;
         }
         let image = Self { directory };

@@ -79,6 +79,8 @@ pub struct Offer {
     pub chap: Option<Credentials>,
     /// The target proves this name to them.
     pub mutual: Option<Credentials>,
+    /// How long a connection may take nothing, where it is not to be the usual time.
+    pub answer_patience_s: Option<u32>,
 }
 
 impl Offer {
@@ -294,8 +296,14 @@ fn spawn(
 fn write_vega_config(directory: &Path, portal: SocketAddr, offer: &Offer) -> Outcome {
     let data = directory.join("data");
     std::fs::create_dir_all(&data)?;
-    let mut text = format!("[node]\ndata_dir = {data:?}\n\n[[iscsi.portal]]\nlisten = \"{portal}\"\n");
-    text += &format!("\n[iscsi.timeouts]\nlogin_s = {}\n\n[api]\nlisten = \"\"\n", limits::LOGIN_TIMEOUT_S);
+    let mut text = format!(
+        "[node]\ndata_dir = {data:?}\n\n[[iscsi.portal]]\nlisten = \"{portal}\"\n\n[nvmf]\nlistener = []\n"
+    );
+    text += &format!("\n[iscsi.timeouts]\nlogin_s = {}\n", limits::LOGIN_TIMEOUT_S);
+    if let Some(patience_s) = offer.answer_patience_s {
+        text += &format!("nop_answer_s = {patience_s}\n");
+    }
+    text += "\n[api]\nlisten = \"\"\n";
     for (index, unit) in offer.units.iter().enumerate() {
         let backing = if unit.memory { "memory" } else { "file" };
         text += &format!("\n[[volume]]\nname = \"unit-{index}\"\nsize = \"{}MiB\"\n", unit.size_mib);

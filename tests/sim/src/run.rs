@@ -54,6 +54,8 @@ pub fn run_with(options: Options, bug: Option<Bug>, print: bool) -> Result<Repor
 /// A node that was told to stop.
 struct Stopping {
     drained: Receiver<()>,
+    /// The front ends are through; now it is the volumes' turn.
+    volumes: bool,
     missing: usize,
     flushes: Vec<OpId>,
 }
@@ -237,7 +239,8 @@ impl Runner {
             outcome: None,
         };
         let flushes = (0..self.options.luns).map(|lun| self.history.begin(flush(lun))).collect();
-        self.stopping = Some(Stopping { drained: node.begin_draining(), missing: node.cores(), flushes });
+        let (drained, missing) = (node.begin_draining(), node.cores());
+        self.stopping = Some(Stopping { drained, missing, volumes: false, flushes });
     }
 
     fn go_on_stopping(&mut self) -> Result<bool, Violation> {
@@ -246,6 +249,13 @@ impl Runner {
             stopping.missing -= 1;
         }
         if stopping.missing > 0 {
+            return Ok(false);
+        }
+        if !stopping.volumes {
+            // The front ends have let go of the volumes.
+            let node = self.node.as_ref().expect("a node that stops is there");
+            (stopping.drained, stopping.missing) = (node.begin_draining_volumes(), node.cores());
+            stopping.volumes = true;
             return Ok(false);
         }
         let outcome = if self.options.disk_fails() { Outcome::Ended } else { Outcome::Good };

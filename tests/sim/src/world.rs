@@ -14,6 +14,7 @@ use reactor::poller::Progress;
 use reactor::reactor::Reactor;
 use reactor::sim::SimWorld;
 use reactor::time::Time;
+use volume::shared::{Answer, Registry, VolumeCore, VolumeMessage};
 
 pub use machine::Machine;
 
@@ -35,6 +36,7 @@ pub struct Node {
     world: SimWorld,
     reactors: Vec<Reactor>,
     controls: Vec<ControlSender<CoreMessage>>,
+    volume_controls: Vec<ControlSender<VolumeMessage>>,
     pools: Vec<BufferPool>,
     /// The core that owns the target.
     owner: usize,
@@ -46,10 +48,14 @@ impl Node {
     pub fn start(world: &SimWorld, options: &Options, machine: &Machine) -> Result<Self, Violation> {
         let mut reactors = Vec::new();
         let mut controls = Vec::new();
+        let mut volume_controls = Vec::new();
         let mut pools = Vec::new();
-        for (index, endpoint) in Mesh::<CoreMessage>::new(options.cores, MAILBOX).into_iter().enumerate() {
+        let volume_endpoints = Mesh::<VolumeMessage>::new(options.cores, MAILBOX);
+        let endpoints = Mesh::<CoreMessage>::new(options.cores, MAILBOX);
+        for (index, (endpoint, volume_endpoint)) in endpoints.into_iter().zip(volume_endpoints).enumerate() {
             let core = world.core(&format!("sim-{index}"));
             controls.push(endpoint.control_sender());
+            volume_controls.push(volume_endpoint.control_sender());
             pools.push(core.buffers.clone());
             let mut portals = Vec::new();
             if index == 0 {
@@ -58,10 +64,12 @@ impl Node {
                     listener.map_err(|error| Violation::new("a node starts", error.to_string()))?;
                 portals.push(Portal { listener, portal_group_tag: 1 });
             }
-            let poller = TargetCore::new(&core, settings(options), endpoint, portals);
+            let registry = Registry::new();
+            let volume_poller = VolumeCore::new(&core, registry.clone(), volume_endpoint);
+            let poller = TargetCore::new(&core, settings(options), registry, endpoint, portals);
             let stall = std::time::Duration::from_secs(1);
             reactors.push(Reactor::new(
-                vec![Box::new(poller)],
+                vec![Box::new(volume_poller), Box::new(poller)],
                 core.clock.clone(),
                 core.stats.clone(),
                 stall,
@@ -69,7 +77,8 @@ impl Node {
         }
         let owner = options.cores - 1;
         let volumes = (0..options.luns).map(|lun| format!("volume-{lun}")).collect();
-        let mut node = Self { world: world.clone(), reactors, controls, pools, owner, volumes };
+        let world = world.clone();
+        let mut node = Self { world, reactors, controls, volume_controls, pools, owner, volumes };
         node.set_up(options, machine)?;
         Ok(node)
     }
@@ -78,7 +87,7 @@ impl Node {
         for lun in 0..options.luns {
             let setup =
                 Box::new(machine.volume(options, usize::from(lun), &self.volumes[usize::from(lun)])?);
-            let answer = self.ask(self.owner, |answer| CoreMessage::AddVolume { setup, answer })?;
+            let answer = self.ask_volumes(self.owner, |answer| VolumeMessage::Add { setup, answer })?;
             answer.map_err(|error| Violation::new("a volume is added", error.to_string()))?;
         }
         let setup = Box::new(TargetSetup {
@@ -112,11 +121,28 @@ impl Node {
     fn ask<T: Send + 'static>(
         &mut self,
         core: usize,
-        message: impl FnOnce(iscsi_target::message::Answer<T>) -> CoreMessage,
+        message: impl FnOnce(Answer<T>) -> CoreMessage,
     ) -> Result<T, Violation> {
         let (told, answer) = mpsc::channel();
         let message = message(Box::new(move |value| drop(told.send(value))));
         self.controls[core].send(message).map_err(|_| Violation::new("a mailbox has room", "control"))?;
+        self.wait_for(&answer)
+    }
+
+    /// As [`Node::ask`], of the core's volumes.
+    fn ask_volumes<T: Send + 'static>(
+        &mut self,
+        core: usize,
+        message: impl FnOnce(Answer<T>) -> VolumeMessage,
+    ) -> Result<T, Violation> {
+        let (told, answer) = mpsc::channel();
+        let message = message(Box::new(move |value| drop(told.send(value))));
+        let sent = self.volume_controls[core].send(message);
+        sent.map_err(|_| Violation::new("a mailbox has room", "control of volumes"))?;
+        self.wait_for(&answer)
+    }
+
+    fn wait_for<T>(&mut self, answer: &mpsc::Receiver<T>) -> Result<T, Violation> {
         for _ in 0..100_000 {
             if self.poll(false) == Progress::Idle {
                 self.world.advance_to_next(self.deadline());
@@ -143,7 +169,7 @@ impl Node {
         self.reactors.iter().map(Reactor::deadline).min().unwrap_or(Time::NEVER)
     }
 
-    /// Sends the order to stop; true through the receiver once the node has.
+    /// Sends the order to stop to the front ends; each core answers through the receiver.
     pub fn begin_draining(&self) -> mpsc::Receiver<()> {
         let (told, drained) = mpsc::channel();
         for control in &self.controls {
@@ -158,7 +184,22 @@ impl Node {
         drained
     }
 
-    /// How many cores answer [`Node::begin_draining`].
+    /// As [`Node::begin_draining`], to the volumes below them.
+    pub fn begin_draining_volumes(&self) -> mpsc::Receiver<()> {
+        let (told, drained) = mpsc::channel();
+        for control in &self.volume_controls {
+            let told = told.clone();
+            let message = VolumeMessage::Drain(Box::new(move |()| {
+                // Nobody listens any more once the node is gone.
+                let _ = told.send(());
+            }));
+            // A full mailbox is seen as a core that never drains.
+            let _ = control.send(message);
+        }
+        drained
+    }
+
+    /// How many cores answer [`Node::begin_draining`] and [`Node::begin_draining_volumes`].
     pub fn cores(&self) -> usize {
         self.controls.len()
     }
@@ -181,7 +222,7 @@ impl Node {
         let removed = self.ask(self.owner, |answer| CoreMessage::RemoveTarget { name, answer })?;
         removed.map_err(|error| Violation::new("an idle target is removed", error.to_string()))?;
         for name in std::mem::take(&mut self.volumes) {
-            let removed = self.ask(self.owner, |answer| CoreMessage::RemoveVolume { name, answer })?;
+            let removed = self.ask_volumes(self.owner, |answer| VolumeMessage::Remove { name, answer })?;
             removed.map_err(|error| Violation::new("an idle volume is removed", error.to_string()))?;
         }
         for (core, pool) in self.pools.iter().enumerate() {

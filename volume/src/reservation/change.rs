@@ -49,6 +49,8 @@ pub enum Change {
         victim_key: u64,
         /// The type from now on.
         kind: Kind,
+        /// Their commands end as well, before this is answered.
+        abort: bool,
     },
     /// Register another path and hand the reservation to it.
     RegisterAndMove {
@@ -65,6 +67,40 @@ pub enum Change {
         /// Whether the state survives power loss from now on.
         survives_power_loss: bool,
     },
+    /// Register as NVMe does: a registrant may repeat its own key and bring no other one (NVM Express
+    /// base, Reservation Register, RREGA 0).
+    RegisterHost {
+        /// The key; not 0.
+        new_key: u64,
+        /// Whether the state survives power loss from now on; `None`: as before.
+        survives_power_loss: Option<bool>,
+    },
+    /// Unregister as NVMe does: only a registrant can (RREGA 1).
+    UnregisterHost {
+        /// The path's key.
+        key: u64,
+        /// Do not look at `key`.
+        ignore_key: bool,
+        /// Whether the state survives power loss from now on; `None`: as before.
+        survives_power_loss: Option<bool>,
+    },
+    /// Change the key as NVMe does (RREGA 2). With `ignore_key` it registers who is not.
+    ReplaceKey {
+        /// The path's key.
+        key: u64,
+        /// The key from now on; not 0.
+        new_key: u64,
+        /// Do not look at `key`, nor at whether the path is registered.
+        ignore_key: bool,
+        /// Whether the state survives power loss from now on; `None`: as before.
+        survives_power_loss: Option<bool>,
+    },
+    /// Say whether the state survives power loss, and nothing else (NVMe's Set Features, Reservation
+    /// Persistence). Needs no registration.
+    SetPersistence {
+        /// From now on.
+        survives_power_loss: bool,
+    },
 }
 
 /// Whom the change concerns beside the path that asked.
@@ -76,6 +112,20 @@ pub struct Outcome {
     pub reservations_released: Vec<Path>,
     /// Their registration was removed by PREEMPT.
     pub registrations_preempted: Vec<Path>,
+    /// Their commands must end before the change is answered (PREEMPT AND ABORT).
+    pub abort_tasks_of: Vec<Path>,
+}
+
+impl Outcome {
+    /// True when nobody else is concerned.
+    pub fn is_empty(&self) -> bool {
+        let Self { reservations_preempted, reservations_released, registrations_preempted, abort_tasks_of } =
+            self;
+        reservations_preempted.is_empty()
+            && reservations_released.is_empty()
+            && registrations_preempted.is_empty()
+            && abort_tasks_of.is_empty()
+    }
 }
 
 impl Reservations {
@@ -109,9 +159,12 @@ impl Reservations {
                 next.held = None;
                 next.generation = self.generation.wrapping_add(1);
             }
-            Change::Preempt { key, victim_key, kind } => {
+            Change::Preempt { key, victim_key, kind, abort } => {
                 self.check_key(path, *key)?;
                 next.preempt(path, *victim_key, *kind, &mut outcome)?;
+                if *abort {
+                    outcome.abort_tasks_of = outcome.registrations_preempted.clone();
+                }
             }
             Change::RegisterAndMove {
                 key,
@@ -130,8 +183,56 @@ impl Reservations {
                 next.move_to(path, registrant, *unregister)?;
                 next.survives_power_loss = *survives_power_loss;
             }
+            Change::RegisterHost { .. }
+            | Change::UnregisterHost { .. }
+            | Change::ReplaceKey { .. }
+            | Change::SetPersistence { .. } => self.apply_host(path, change, &mut next, &mut outcome)?,
         }
         Ok((next, outcome))
+    }
+
+    /// What NVMe does otherwise than SCSI. A host has no port.
+    fn apply_host(
+        &self,
+        path: &Path,
+        change: &Change,
+        next: &mut Self,
+        outcome: &mut Outcome,
+    ) -> Result<(), Refused> {
+        let current = self.registrant(path).map(|registrant| registrant.key);
+        let survives = match change {
+            Change::RegisterHost { new_key, survives_power_loss } => {
+                if *new_key == 0 {
+                    return Err(Refused::InvalidParameter);
+                }
+                if current.is_some_and(|key| key != *new_key) {
+                    return Err(Refused::Conflict);
+                }
+                next.register(path, *new_key, 0, outcome)?;
+                *survives_power_loss
+            }
+            Change::UnregisterHost { key, ignore_key, survives_power_loss } => {
+                if current.is_none_or(|current| !ignore_key && current != *key) {
+                    return Err(Refused::Conflict);
+                }
+                next.register(path, 0, 0, outcome)?;
+                *survives_power_loss
+            }
+            Change::ReplaceKey { key, new_key, ignore_key, survives_power_loss } => {
+                if *new_key == 0 {
+                    return Err(Refused::InvalidParameter);
+                }
+                if !ignore_key && current != Some(*key) {
+                    return Err(Refused::Conflict);
+                }
+                next.register(path, *new_key, 0, outcome)?;
+                *survives_power_loss
+            }
+            Change::SetPersistence { survives_power_loss } => Some(*survives_power_loss),
+            _ => unreachable!("the caller hands over only these"),
+        };
+        next.survives_power_loss = survives.unwrap_or(self.survives_power_loss);
+        Ok(())
     }
 
     fn check_key(&self, path: &Path, key: u64) -> Result<(), Refused> {

@@ -1,7 +1,8 @@
 //! The durable form: little-endian, versioned, closed by a CRC-32C.
 //!
 //! ```text
-//! 0  magic "VEGA-PR\0"   8  version u16   10 flags u8 (bit 0: a reservation, bit 1: one holder)
+//! 0  magic "VEGA-PR\0"   8  version u16   10 flags u8 (bit 0: a reservation, bit 1: one holder,
+//!    bit 2: survives power loss)
 //! 11 type u8   12 index of the holder u32   16 registrants u32
 //! then per registrant: key u64, relative target port u16, two lengths u16, the two names
 //! last: CRC-32C u32 of everything before
@@ -15,6 +16,8 @@ const VERSION: u16 = 1;
 const HEADER_BYTES: usize = 20;
 const HAS_RESERVATION: u8 = 1;
 const HAS_ONE_HOLDER: u8 = 2;
+/// Kept for its own sake, so that a host's choice holds although nobody is registered at the moment.
+const SURVIVES: u8 = 4;
 
 /// Why a stored state cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,7 +43,7 @@ impl Reservations {
         let kept = self.survives_power_loss;
         let registrants: &[Registrant] = if kept { &self.registrants } else { &[] };
         let held = self.held.as_ref().filter(|_| kept);
-        let (mut flags, mut kind, mut index) = (0, 0, 0);
+        let (mut flags, mut kind, mut index) = (if kept { SURVIVES } else { 0 }, 0, 0);
         if let Some(held) = held {
             flags |= HAS_RESERVATION;
             kind = held.kind as u8;
@@ -94,7 +97,7 @@ impl Reservations {
             return Err(DecodeError::Inconsistent);
         }
         let held = decode_held(flags, kind, registrants.get(holder))?;
-        let survives_power_loss = !registrants.is_empty();
+        let survives_power_loss = !registrants.is_empty() || flags & SURVIVES != 0;
         let state = Self { registrants, held, generation: 0, survives_power_loss };
         if state.is_consistent() { Ok(state) } else { Err(DecodeError::Inconsistent) }
     }

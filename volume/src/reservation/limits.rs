@@ -6,6 +6,8 @@ pub const REGISTRANTS_MAX: usize = 64;
 pub const INITIATOR_PORT_BYTES_MAX: usize = 256;
 /// The longest name of a target port.
 pub const TARGET_PORT_BYTES_MAX: usize = 256;
+/// The host identifier of NVMe over fabrics.
+pub const HOST_IDENTIFIER_BYTES: usize = 16;
 /// The largest durable form.
 pub const BLOB_BYTES_MAX: usize = 64 * 1024;
 /// What one registrant takes at most in the durable form, beside its two names.
@@ -16,6 +18,7 @@ pub const BLOB_FIXED_BYTES: usize = 32;
 const _: () = {
     let one = INITIATOR_PORT_BYTES_MAX + TARGET_PORT_BYTES_MAX + REGISTRANT_FIXED_BYTES;
     assert!(REGISTRANTS_MAX * one + BLOB_FIXED_BYTES <= BLOB_BYTES_MAX);
+    assert!(HOST_IDENTIFIER_BYTES <= INITIATOR_PORT_BYTES_MAX);
     assert!(INITIATOR_PORT_BYTES_MAX <= u16::MAX as usize);
     assert!(TARGET_PORT_BYTES_MAX <= u16::MAX as usize);
 };

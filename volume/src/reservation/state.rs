@@ -1,6 +1,6 @@
 //! The reservation state: registrants, the reservation, and what each path may do under it.
 
-use super::limits::{INITIATOR_PORT_BYTES_MAX, TARGET_PORT_BYTES_MAX};
+use super::limits::{HOST_IDENTIFIER_BYTES, INITIATOR_PORT_BYTES_MAX, TARGET_PORT_BYTES_MAX};
 
 /// A path to the volume, by the names of its two ends, in whatever bytes the protocol names them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +15,16 @@ impl Path {
         let fits =
             initiator_port.len() <= INITIATOR_PORT_BYTES_MAX && target_port.len() <= TARGET_PORT_BYTES_MAX;
         fits.then(|| Self { initiator_port: initiator_port.into(), target_port: target_port.into() })
+    }
+
+    /// Every path of an NVMe host: reservations there belong to the host, not to a port of it.
+    pub fn of_host(identifier: [u8; HOST_IDENTIFIER_BYTES]) -> Self {
+        Self { initiator_port: identifier.into(), target_port: Box::default() }
+    }
+
+    /// The host's identifier, if this is the path of an NVMe host. (A SCSI path names its target port.)
+    pub fn host_identifier(&self) -> Option<[u8; HOST_IDENTIFIER_BYTES]> {
+        if self.target_port.is_empty() { (*self.initiator_port).try_into().ok() } else { None }
     }
 
     /// The name of the initiator port.
@@ -35,7 +45,7 @@ pub struct Registrant {
     pub path: Path,
     /// Its key; never 0.
     pub key: u64,
-    /// The number by which the protocol reports the target port.
+    /// The number by which the protocol reports the target port; 0 for an NVMe host, which has none.
     pub relative_target_port: u16,
 }
 

@@ -132,7 +132,7 @@ fn clear_removes_everything_and_tells_the_others() {
 #[test]
 fn preempting_the_holder_takes_the_reservation() {
     let state = reserved(&[("a", 1), ("b", 2), ("c", 3)], "a", Kind::WriteExclusive);
-    let change = Change::Preempt { key: 2, victim_key: 1, kind: Kind::ExclusiveAccess };
+    let change = Change::Preempt { key: 2, victim_key: 1, kind: Kind::ExclusiveAccess, abort: false };
     let (next, outcome) = state.apply(&path("b"), &change).unwrap();
     assert!(next.is_holder(&path("b")));
     assert_eq!(next.kind(), Some(Kind::ExclusiveAccess));
@@ -145,25 +145,25 @@ fn preempting_the_holder_takes_the_reservation() {
 #[test]
 fn preempting_another_registrant_leaves_the_reservation() {
     let state = reserved(&[("a", 1), ("b", 2), ("c", 3)], "a", Kind::WriteExclusive);
-    let change = Change::Preempt { key: 2, victim_key: 3, kind: Kind::WriteExclusive };
+    let change = Change::Preempt { key: 2, victim_key: 3, kind: Kind::WriteExclusive, abort: false };
     let (next, outcome) = state.apply(&path("b"), &change).unwrap();
     assert!(next.is_holder(&path("a")));
     assert_eq!(outcome.registrations_preempted, [path("c")]);
-    let nobody = Change::Preempt { key: 2, victim_key: 99, kind: Kind::WriteExclusive };
+    let nobody = Change::Preempt { key: 2, victim_key: 99, kind: Kind::WriteExclusive, abort: false };
     assert_eq!(state.apply(&path("b"), &nobody), Err(Refused::Conflict));
-    let zero = Change::Preempt { key: 2, victim_key: 0, kind: Kind::WriteExclusive };
+    let zero = Change::Preempt { key: 2, victim_key: 0, kind: Kind::WriteExclusive, abort: false };
     assert_eq!(state.apply(&path("b"), &zero), Err(Refused::InvalidParameter));
 }
 
 #[test]
 fn preempting_all_registrants_needs_key_zero() {
     let state = reserved(&[("a", 1), ("b", 2), ("c", 3)], "a", Kind::WriteExclusiveAllRegistrants);
-    let change = Change::Preempt { key: 2, victim_key: 0, kind: Kind::WriteExclusive };
+    let change = Change::Preempt { key: 2, victim_key: 0, kind: Kind::WriteExclusive, abort: false };
     let (next, outcome) = state.apply(&path("b"), &change).unwrap();
     assert_eq!(next.registrants().len(), 1);
     assert!(next.is_holder(&path("b")));
     assert_eq!(outcome.registrations_preempted, [path("a"), path("c")]);
-    let one = Change::Preempt { key: 2, victim_key: 3, kind: Kind::WriteExclusive };
+    let one = Change::Preempt { key: 2, victim_key: 3, kind: Kind::WriteExclusive, abort: false };
     let (next, _) = state.apply(&path("b"), &one).unwrap();
     assert_eq!(next.kind(), Some(Kind::WriteExclusiveAllRegistrants));
 }
@@ -250,4 +250,76 @@ fn every_cut_and_every_bent_byte_of_the_blob_is_noticed() {
         assert!(Reservations::decode(&bent).is_err(), "byte {at}");
     }
     assert_eq!(Reservations::decode(b"what is this, some other file?"), Err(DecodeError::Foreign));
+}
+
+mod host {
+    //! What NVMe asks of the same state (NVM Express base, Reservation Register and Set Features).
+
+    use super::*;
+
+    fn host(number: u8) -> Path {
+        Path::of_host([number; 16])
+    }
+
+    fn register_host(new_key: u64) -> Change {
+        Change::RegisterHost { new_key, survives_power_loss: None }
+    }
+
+    #[test]
+    fn a_host_registers_its_own_key_as_often_as_it_likes_and_no_other() {
+        let state = with(&[("a", 7)]);
+        let (state, _) = state.apply(&host(1), &register_host(5)).unwrap();
+        assert_eq!(state.registrant(&host(1)).unwrap().key, 5);
+        let (again, _) = state.apply(&host(1), &register_host(5)).unwrap();
+        assert_eq!((again.registrants(), again.generation()), (state.registrants(), state.generation() + 1));
+        assert_eq!(state.apply(&host(1), &register_host(6)), Err(Refused::Conflict));
+        assert_eq!(state.apply(&host(2), &register_host(0)), Err(Refused::InvalidParameter));
+    }
+
+    #[test]
+    fn replacing_and_leaving_look_at_the_key_unless_told_not_to() {
+        let (state, _) = Reservations::default().apply(&host(1), &register_host(5)).unwrap();
+        let replace = |key, new_key, ignore_key| Change::ReplaceKey {
+            key,
+            new_key,
+            ignore_key,
+            survives_power_loss: None,
+        };
+        let leave = |key, ignore_key| Change::UnregisterHost { key, ignore_key, survives_power_loss: None };
+        assert_eq!(state.apply(&host(1), &replace(4, 6, false)), Err(Refused::Conflict));
+        assert_eq!(state.apply(&host(1), &replace(5, 0, false)), Err(Refused::InvalidParameter));
+        assert_eq!(state.apply(&host(2), &replace(0, 6, false)), Err(Refused::Conflict));
+        for (who, change) in [(host(1), replace(5, 6, false)), (host(2), replace(0, 6, true))] {
+            let (next, _) = state.apply(&who, &change).unwrap();
+            assert_eq!(next.registrant(&who).unwrap().key, 6);
+        }
+        assert_eq!(state.apply(&host(1), &leave(4, false)), Err(Refused::Conflict));
+        assert_eq!(state.apply(&host(2), &leave(5, true)), Err(Refused::Conflict));
+        for change in [leave(5, false), leave(0, true)] {
+            assert!(state.apply(&host(1), &change).unwrap().0.registrants().is_empty());
+        }
+    }
+
+    #[test]
+    fn persistence_is_said_with_a_registration_or_alone_and_is_kept_without_registrants() {
+        let said = Change::SetPersistence { survives_power_loss: true };
+        let (state, outcome) = Reservations::default().apply(&host(1), &said).unwrap();
+        assert!(state.survives_power_loss() && outcome.is_empty());
+        assert!(Reservations::decode(&state.encode()).unwrap().survives_power_loss());
+        let (state, _) = state.apply(&host(1), &register_host(5)).unwrap();
+        let back = Reservations::decode(&state.encode()).unwrap();
+        assert_eq!(back.registrants()[0].path.host_identifier(), Some([1; 16]));
+        let off = Change::RegisterHost { new_key: 5, survives_power_loss: Some(false) };
+        let (state, _) = state.apply(&host(1), &off).unwrap();
+        assert_eq!(Reservations::decode(&state.encode()).unwrap(), Reservations::default());
+    }
+
+    #[test]
+    fn preempt_and_abort_names_whose_tasks_end() {
+        let state = reserved(&[("a", 1), ("b", 2), ("c", 3)], "a", Kind::WriteExclusive);
+        let change = Change::Preempt { key: 2, victim_key: 1, kind: Kind::WriteExclusive, abort: true };
+        let (_, outcome) = state.apply(&path("b"), &change).unwrap();
+        assert_eq!(outcome.abort_tasks_of, [path("a")]);
+        assert_eq!(path("a").host_identifier(), None);
+    }
 }

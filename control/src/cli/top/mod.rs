@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::args::TopArgs;
 use super::client::Client;
 use super::error::CliError;
-use super::output::Printer;
-use crate::service::StatsView;
+use super::output::{Printer, table_text};
+use crate::service::{StatsView, SubsystemReading};
 
 /// The live view when a person watches; one plain table with `--once`.
 pub(super) fn run(options: TopArgs, client: &Client, printer: &mut Printer<'_>) -> Result<(), CliError> {
@@ -29,11 +29,29 @@ fn once(interval: Duration, client: &Client, printer: &mut Printer<'_>) -> Resul
     if !interval.is_zero() {
         std::thread::sleep(interval);
     }
-    let rates = rates::between(&earlier, &read(client)?);
+    let later = read(client)?;
+    let rates = rates::between(&earlier, &later);
     let value = serde_json::to_value(&rates).expect("rates are finite numbers and text");
     if !printer.is_table() {
         return printer.value(&value);
     }
     let rows = rates.iter().map(rates::Rates::cells).collect();
-    printer.table(&value, &rates::HEADER, rows, "No volumes.")
+    printer.table(&value, &rates::HEADER, rows, "No volumes.")?;
+    subsystems(&later, printer)
+}
+
+/// Who is connected over NVMe/TCP, below the volumes; nothing when nobody is.
+fn subsystems(stats: &StatsView, printer: &mut Printer<'_>) -> Result<(), CliError> {
+    let used = stats.subsystems.iter().filter(|reading| reading.controllers > 0);
+    let cells = |reading: &SubsystemReading| {
+        let numbers = [u64::from(reading.core), reading.controllers, reading.connections];
+        let numbers = numbers.iter().map(ToString::to_string);
+        std::iter::once(reading.subsystem.to_string()).chain(numbers).collect()
+    };
+    let rows: Vec<Vec<String>> = used.map(cells).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let table = table_text(&["SUBSYSTEM", "CORE", "CONTROLLERS", "CONNECTIONS"], rows);
+    printer.raw(format!("\n{table}").as_bytes())
 }

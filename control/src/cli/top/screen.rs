@@ -11,7 +11,7 @@ use ratatui::{DefaultTerminal, Frame};
 
 use super::rates::{self, HEADER, Rates};
 use crate::cli::error::CliError;
-use crate::service::StatsView;
+use crate::service::{StatsView, SubsystemReading};
 
 /// Shows one reading after the other until `q`, Escape or Ctrl-C.
 pub(super) fn run(
@@ -73,12 +73,28 @@ fn status_line(stats: &StatsView) -> String {
             format!("core {} {:.0} % busy", core.core, 100.0 * core.busy_seconds / all_seconds)
         })
         .collect();
-    let (sessions, connections) = (stats.sessions, stats.connections);
-    format!("{sessions} sessions, {connections} connections; since start: {}   (q quits)", cores.join(", "))
+    let StatsView { sessions, controllers, connections, .. } = stats;
+    format!(
+        "{sessions} sessions, {controllers} controllers, {connections} connections; since start: {}   (q quits)\n{}",
+        cores.join(", "),
+        subsystem_line(stats)
+    )
+}
+
+/// Who is served over NVMe/TCP; subsystems that nobody is connected to are left out.
+fn subsystem_line(stats: &StatsView) -> String {
+    let used = stats.subsystems.iter().filter(|subsystem| subsystem.controllers > 0);
+    let parts: Vec<String> = used
+        .map(|reading| {
+            let SubsystemReading { subsystem, core, controllers, connections } = reading;
+            format!("{subsystem} on core {core}: {controllers} controllers, {connections} queues")
+        })
+        .collect();
+    parts.join("; ")
 }
 
 fn draw(frame: &mut Frame<'_>, rates: &[Rates], status: &str) {
-    let [top, body] = Layout::vertical([Constraint::Length(2), Constraint::Min(1)]).areas(frame.area());
+    let [top, body] = Layout::vertical([Constraint::Length(3), Constraint::Min(1)]).areas(frame.area());
     frame.render_widget(Paragraph::new(status), top);
     let numeric = |at: usize| if at < 2 { Alignment::Left } else { Alignment::Right };
     let cell = |(at, text): (usize, String)| Cell::new(Text::from(Line::from(text).alignment(numeric(at))));
@@ -112,13 +128,36 @@ mod tests {
             p999_us: 1_250.0,
             max_us: 3_000_000.0,
         };
+        let subsystem = SubsystemReading {
+            subsystem: "nqn.2026-11.io.vega:s".parse().unwrap(),
+            core: 1,
+            controllers: 3,
+            connections: 27,
+        };
+        let idle = SubsystemReading { controllers: 0, core: 9, ..subsystem.clone() };
+        let stats = StatsView {
+            sessions: 2,
+            controllers: 3,
+            subsystems: vec![subsystem, idle],
+            ..StatsView::default()
+        };
         let mut terminal = Terminal::new(TestBackend::new(110, 6)).unwrap();
-        terminal.draw(|frame| draw(frame, &[rates], "2 sessions")).unwrap();
+        terminal.draw(|frame| draw(frame, &[rates], &status_line(&stats))).unwrap();
         let text: String = terminal.backend().buffer().content().iter().map(|cell| cell.symbol()).collect();
-        for part in
-            ["2 sessions", "VOLUME", "P99.9", "data-1", "123456", "505.7", "18.5us", "1.25ms", "3.00s"]
-        {
+        for part in [
+            "2 sessions, 3 controllers",
+            "vega:s on core 1: 3 controllers, 27 queues",
+            "VOLUME",
+            "P99.9",
+            "data-1",
+            "123456",
+            "505.7",
+            "18.5us",
+            "1.25ms",
+            "3.00s",
+        ] {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
+        assert!(!text.contains("core 9"), "{text}");
     }
 }

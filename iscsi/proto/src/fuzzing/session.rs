@@ -182,7 +182,9 @@ impl World {
                 let task = self.executing.pop().map(|command| command.task);
                 task.inspect(|task| assert!(self.session.abort_task(*task)));
             }
-            24 => self.session.retry_blocked(&mut self.pool),
+            24 => {
+                self.session.retry_blocked(&mut self.pool);
+            }
             25 => self.connect(),
             26 => self.session.remove_connection(connection),
             27 => self.session.close(connection),

@@ -145,11 +145,12 @@ impl<P: Payload> Session<P> {
         self.tasks.iter().any(|(_, task)| task.holds_memory_for_input())
     }
 
-    /// Memory may have come back.
-    pub(super) fn serve_waiters<H: Host<Payload = P>>(&mut self, host: &mut H) {
+    /// Memory may have come back. True when somebody got some.
+    pub(super) fn serve_waiters<H: Host<Payload = P>>(&mut self, host: &mut H) -> bool {
         if !self.wants_memory() {
-            return;
+            return false;
         }
+        let mut moved = false;
         while let Some(&id) = self.waiters.front() {
             let task = self.tasks.get_mut(id).expect("an aborted task leaves the waiters");
             let Some(payload) = host.alloc(task.transfer.take_bytes() as usize) else { break };
@@ -157,6 +158,7 @@ impl<P: Payload> Session<P> {
             task.state = TaskState::Collecting;
             self.waiters.pop_front();
             self.advance_transfer(id);
+            moved = true;
         }
         for index in 0..CONNECTIONS_MAX {
             let parked = |rx: &super::receive::Receive| rx.phase == Phase::Parked;
@@ -167,9 +169,11 @@ impl<P: Payload> Session<P> {
                 if let Err(fatal) = resumed {
                     self.begin_close(index, CloseCause::Fatal(fatal));
                 }
+                moved |= !self.connections[index].as_ref().is_some_and(|connection| parked(&connection.rx));
             }
         }
         self.note_memory();
+        moved
     }
 
     /// Opens or holds the window as memory allows.

@@ -38,6 +38,9 @@ pub const PING_INTERVAL_NS_DEFAULT: u64 = 15_000_000_000;
 /// Time for its answer, and for a stream that takes nothing (default).
 pub const PING_TIMEOUT_NS_DEFAULT: u64 = 30_000_000_000;
 
+/// Time in which the data of a command must get on (default).
+pub const DATA_OUT_TIMEOUT_NS_DEFAULT: u64 = 60_000_000_000;
+
 const _: () = {
     assert!(WINDOW_COMMANDS_DEFAULT <= WINDOW_COMMANDS_MAX);
     // The reorder ring is indexed with a mask.

@@ -69,7 +69,7 @@ impl<P: Payload> Session<P> {
     ) -> Option<TmfResponse> {
         if let Some(task_id) = self.tasks.find(tag) {
             let task = self.tasks.get(task_id).expect("found");
-            if task.lun != lun {
+            if !task.is_for(lun) {
                 return Some(TmfResponse::TASK_DOES_NOT_EXIST);
             }
             if task.state == TaskState::Executing {
@@ -113,7 +113,7 @@ impl<P: Payload> Session<P> {
     /// Drops what is not given out of the commands before `cmd_sn`; what is given out is the layer above's to end.
     fn abort_before(&mut self, cmd_sn: u32, lun: Option<u64>) {
         let before = |task: &super::task::Task<P>| {
-            lun.is_none_or(|lun| lun == task.lun) && (task.immediate || serial_before(task.cmd_sn, cmd_sn))
+            lun.is_none_or(|lun| task.is_for(lun)) && (task.immediate || serial_before(task.cmd_sn, cmd_sn))
         };
         self.abort_where(before, false);
     }

@@ -5,6 +5,7 @@ use smallvec::SmallVec;
 use super::event::{Cdb, TaskId};
 use super::limits::{TASK_SLOT_BITS, TASKS_MAX};
 use super::transfer::Transfer;
+use crate::lun;
 use crate::pdu::TaskAttribute;
 
 /// Where a task stands.
@@ -50,6 +51,8 @@ pub(crate) struct Task<P> {
     pub(crate) cdb: Cdb,
     pub(crate) payload: Option<P>,
     pub(crate) transfer: Transfer,
+    /// How much of its data was there at the last look at which that had changed, and when that was.
+    pub(crate) heard: Option<(u32, u64)>,
     generation: u32,
 }
 
@@ -71,12 +74,35 @@ impl<P> Default for Task<P> {
             cdb: SmallVec::new(),
             payload: None,
             transfer: Transfer::default(),
+            heard: None,
             generation: 0,
         }
     }
 }
 
 impl<P> Task<P> {
+    /// True when `lun` names its logical unit, however it is written.
+    pub(crate) const fn is_for(&self, lun: u64) -> bool {
+        lun::canonical(self.lun) == lun::canonical(lun)
+    }
+
+    /// True when its data has not moved for `timeout_ns`; to be asked now and then.
+    pub(crate) fn is_overdue(&mut self, now_ns: u64, timeout_ns: u64) -> bool {
+        if self.state != TaskState::Collecting && !self.holds_memory_for_input() {
+            return false;
+        }
+        let bytes = self.transfer.received_bytes();
+        match self.heard {
+            Some((heard_bytes, since_ns)) if heard_bytes == bytes => {
+                now_ns.saturating_sub(since_ns) >= timeout_ns
+            }
+            _ => {
+                self.heard = Some((bytes, now_ns));
+                false
+            }
+        }
+    }
+
     /// True while it holds memory for data that is not complete: such a task needs its connection's input.
     pub(crate) fn holds_memory_for_input(&self) -> bool {
         let incomplete = matches!(self.state, TaskState::Arriving | TaskState::Held | TaskState::Collecting);
@@ -122,6 +148,7 @@ impl<P> TaskTable<P> {
         let task = &mut self.slots[usize::from(slot)];
         task.itt = itt;
         task.state = TaskState::Arriving;
+        task.heard = None;
         TaskId(task.generation << TASK_SLOT_BITS | u32::from(slot))
     }
 
@@ -165,6 +192,11 @@ impl<P> TaskTable<P> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (TaskId, &Task<P>)> {
         let live = self.slots.iter().enumerate().filter(|(_, task)| task.state != TaskState::Free);
         live.map(|(slot, task)| (TaskId(task.generation << TASK_SLOT_BITS | slot as u32), task))
+    }
+
+    /// Every task in use.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Task<P>> {
+        self.slots.iter_mut().filter(|task| task.state != TaskState::Free)
     }
 }
 

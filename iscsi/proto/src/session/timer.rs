@@ -1,4 +1,5 @@
-//! Signs of life: pings for silent connections, an end for dead ones (RFC 7143 section 11.19).
+//! Signs of life: pings for silent connections, an end for dead ones (RFC 7143 section 11.19), and for those that asked to
+//! write and never send the data: they would keep its buffers for ever.
 
 use super::Queued;
 use super::Session;
@@ -49,12 +50,17 @@ impl<P: Payload> Session<P> {
     pub fn handle_timeout(&mut self, now_ns: u64) {
         let times = self.times();
         let backlog_bytes = self.config.tx_backlog_bytes;
-        for index in 0..CONNECTIONS_MAX {
+        let overdue = self.connections_with_overdue_data(now_ns);
+        for (index, is_overdue) in overdue.into_iter().enumerate() {
             let Some(connection) = self.connections[index].as_mut() else { continue };
             if connection.standing == Standing::Closed {
                 continue;
             }
-            match connection.judge(now_ns, times, backlog_bytes) {
+            let verdict = match is_overdue && !connection.is_ending() {
+                true => Verdict::Dead,
+                false => connection.judge(now_ns, times, backlog_bytes),
+            };
+            match verdict {
                 Verdict::Fine => {}
                 Verdict::Ping => {
                     let tag = self.new_tag(None);
@@ -70,6 +76,18 @@ impl<P: Payload> Session<P> {
                 }
             }
         }
+    }
+}
+
+impl<P: Payload> Session<P> {
+    fn connections_with_overdue_data(&mut self, now_ns: u64) -> [bool; CONNECTIONS_MAX] {
+        let mut overdue = [false; CONNECTIONS_MAX];
+        for task in self.tasks.iter_mut() {
+            if task.is_overdue(now_ns, self.config.data_out_timeout_ns) {
+                overdue[usize::from(task.connection)] = true;
+            }
+        }
+        overdue
     }
 }
 

@@ -68,6 +68,8 @@ pub(crate) struct Transfer {
     asked_bytes: u32,
     r2t_sn: u32,
     bursts: SmallVec<[Burst; 2]>,
+    /// Bytes that Data-Out PDUs brought, counted when their headers were accepted.
+    received_bytes: u32,
     failure: Option<Failure>,
 }
 
@@ -91,6 +93,7 @@ impl Transfer {
         self.unsolicited_data_sn = 0;
         self.asked_bytes = immediate_bytes;
         self.r2t_sn = 0;
+        self.received_bytes = 0;
         self.failure = None;
     }
 
@@ -115,12 +118,19 @@ impl Transfer {
         self.failure.get_or_insert(failure);
     }
 
+    /// Bytes that came behind the command itself.
+    pub(crate) const fn received_bytes(&self) -> u32 {
+        self.received_bytes
+    }
+
     /// Judges a header and counts its data as received. Returns where the data goes.
     pub(crate) fn accept(&mut self, header: DataOutHeader) -> Result<u32, Violation> {
-        match header.ttt {
+        let offset_bytes = match header.ttt {
             None => self.accept_unsolicited(header),
             Some(ttt) => self.accept_solicited(ttt, header),
-        }
+        }?;
+        self.received_bytes = self.received_bytes.wrapping_add(header.length_bytes);
+        Ok(offset_bytes)
     }
 
     fn accept_unsolicited(&mut self, header: DataOutHeader) -> Result<u32, Violation> {

@@ -75,3 +75,14 @@ fn naca_is_refused_where_the_control_byte_is() {
     cdb[15] = 4;
     refused(&bench.run(1, &cdb, &[]), INVALID_FIELD);
 }
+
+#[test]
+fn who_has_logged_out_holds_nothing_any_more() {
+    let mut bench = bench();
+    good(&bench.run(2, &[0x16, 0, 0, 0, 0, 0], &[]));
+    assert_eq!(bench.run(1, &[0; 6], &[]).status, Status::ReservationConflict);
+    bench.unit.release(crate::NexusId(1));
+    assert_eq!(bench.run(1, &[0; 6], &[]).status, Status::ReservationConflict, "it was not the holder");
+    bench.unit.release(crate::NexusId(2));
+    good(&bench.run(1, &[0; 6], &[]));
+}

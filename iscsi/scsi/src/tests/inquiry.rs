@@ -67,10 +67,10 @@ fn block_limits_are_the_limits() {
     let limits = page(&mut bench, 0xb0);
     assert_eq!(limits[3], 0x3c);
     assert_eq!(limits[4..6], [0, 128]);
-    assert_eq!((word(&limits, 8), word(&limits, 12)), (8192, 2048));
+    assert_eq!((word(&limits, 8), word(&limits, 12)), (16384, 2048));
     assert_eq!((word(&limits, 20), word(&limits, 24), word(&limits, 28)), (1 << 20, 256, 8));
     assert_eq!((word(&limits, 36), word(&limits, 40), word(&limits, 44)), (0, 1 << 15, 256));
-    assert_eq!(page(&mut bench, 0xb1)[4..6], [0, 1]);
+    assert_eq!(page(&mut bench, 0xb1)[4..8], [0, 1, 0, 0x40]);
     assert_eq!(page(&mut bench, 0xb2)[4..], [0, 0xe4, 2, 0]);
 }
 

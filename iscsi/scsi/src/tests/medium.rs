@@ -106,10 +106,10 @@ fn fua_reaches_the_device() {
 fn a_transfer_longer_than_the_limit_is_refused_and_takes_no_data() {
     let mut bench = Bench::new(info(512, 1 << 16));
     for opcode in [0x28, 0x88, 0x2a, 0x8a, 0x8b, 0x2e] {
-        refused(&bench.run(1, &cdb(opcode, 0, 0, 8193), &[]), INVALID_FIELD);
+        refused(&bench.run(1, &cdb(opcode, 0, 0, 16385), &[]), INVALID_FIELD);
     }
     assert_eq!(bench.unit.data_out_length(&cdb(0x8a, 0, 0, u32::MAX)), 0);
-    assert_eq!(bench.unit.data_out_length(&cdb(0x8a, 0, 0, 8192)), 4 << 20);
+    assert_eq!(bench.unit.data_out_length(&cdb(0x8a, 0, 0, 16384)), 8 << 20);
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! The device server as a host meets it: commands on a bench, answers checked byte by byte.
 
 mod attention;
+mod cache;
 mod inquiry;
 mod medium;
 mod mode;
 mod provisioning;
 mod reservation;
+mod sanitize;
 mod sweep;
 
 use crate::fuzzing::{Bench, info};

@@ -2,9 +2,10 @@
 //! (reliability rows G11 and 69, and the registrant overflow of another target).
 
 use super::*;
-use crate::fuzzing::config;
-use crate::{Effects, NexusId};
+use crate::fuzzing::{config, name};
+use crate::{Effects, NexusId, path_of};
 use volume::reservation::limits::REGISTRANTS_MAX;
+use volume::reservation::{Change, Kind, Path};
 
 const EXCLUSIVE: u8 = 3;
 const ALL_REGISTRANTS: u8 = 7;
@@ -147,7 +148,7 @@ fn preempt_and_abort_names_its_victims_before_it_answers() {
     let response = out(&mut bench, 2, 5, EXCLUSIVE, 2, 1, 0);
     good(&response);
     let effects = response.effects.expect("tasks of the victim are aborted");
-    assert_eq!(*effects, Effects { abort_tasks_of: vec![NexusId(1)] });
+    assert_eq!(*effects, Effects { abort_tasks_of: vec![path_of(&name(1)).unwrap()] });
     sense(&bench.run(1, &[0; 6], &[]), 6, 0x2a, 5);
     assert_eq!(bench.run(1, &read_10(0, 1), &[]).status, Status::ReservationConflict);
     good(&bench.run(2, &read_10(0, 1), &[]));
@@ -247,7 +248,7 @@ fn the_table_of_registrants_has_an_end() {
     }
     sense(&out(&mut bench, last + 1, 6, 0, 0, 1, 1), 5, 0x55, 4);
     let after = Bench::with(config(), info(512, 2048), bench.durable.clone());
-    assert_eq!(after.unit.reservations().registrants().len(), REGISTRANTS_MAX);
+    assert_eq!(after.reservations.read().registrants().len(), REGISTRANTS_MAX);
     let full = reserve_in(&mut bench, 3);
     assert_eq!(u32::from_be_bytes([full[4], full[5], full[6], full[7]]) as usize, full.len() - 8);
 }
@@ -289,4 +290,45 @@ fn beside_persistent_reservations_the_old_one_does_nothing() {
     assert_eq!(bench.run(2, &reserve, &[]).status, Status::ReservationConflict);
     good(&out(&mut bench, 1, 3, 0, 1, 0, 0));
     good(&bench.run(2, &read_10(0, 1), &[]));
+}
+
+#[test]
+fn a_change_through_another_protocol_is_obeyed_by_the_next_command() {
+    let mut bench = bench();
+    register(&mut bench, 1, 1);
+    good(&out(&mut bench, 1, 1, EXCLUSIVE, 1, 0, 0));
+    good(&bench.run(1, &read_10(0, 1), &[]));
+    let host = Path::of_host([0xab; 16]);
+    let change = |bench: &mut Bench, change: Change| {
+        let (next, outcome) = bench.reservations.read().apply(&host, &change).unwrap();
+        bench.reservations.replace(next);
+        outcome
+    };
+    change(&mut bench, Change::RegisterHost { new_key: 9, survives_power_loss: None });
+    let kind = Kind::ExclusiveAccess;
+    let outcome = change(&mut bench, Change::Preempt { key: 9, victim_key: 1, kind, abort: true });
+    // Fenced before anybody was told.
+    assert_eq!(bench.run(1, &read_10(0, 1), &[]).status, Status::ReservationConflict);
+    bench.unit.reservations_changed_elsewhere(&outcome);
+    sense(&bench.run(1, &[0; 6], &[]), 6, 0x2a, 5);
+    assert_eq!(outcome.abort_tasks_of, [path_of(&name(1)).unwrap()]);
+    // The host is shown by the name that its identifier makes, for all ports.
+    let full = reserve_in(&mut bench, 3);
+    assert_eq!((full[8 + 12], full[8 + 13], &full[8 + 18..8 + 20]), (3, EXCLUSIVE, &[0, 0][..]));
+    let id = b"nqn.2014-08.org.nvmexpress:uuid:abababab-abab-abab-abab-abababababab,i,0x000000000000\0";
+    assert!(full[36..].starts_with(id));
+}
+
+#[test]
+fn the_old_reservation_keeps_other_protocols_out() {
+    let mut bench = bench();
+    let host = Path::of_host([1; 16]);
+    good(&bench.run(1, &[0x16, 0, 0, 0, 0, 0], &[]));
+    assert!(!bench.reservations.access(&host).read);
+    good(&bench.run(1, &read_10(0, 1), &[]));
+    good(&bench.run(1, &[0x17, 0, 0, 0, 0, 0], &[]));
+    assert!(bench.reservations.access(&host).write);
+    good(&bench.run(2, &[0x16, 0, 0, 0, 0, 0], &[]));
+    bench.unit.detach(NexusId(2));
+    assert!(bench.reservations.access(&host).write);
 }

@@ -1,6 +1,5 @@
 //! The machine under a node: disks with what is on them, and the volumes made of them.
 
-use iscsi_target::setup::VolumeSetup;
 use reactor::core::Core;
 use reactor::sim::{DiskFaults, SimDisk, SimRandom, SimWorld};
 use uuid::Uuid;
@@ -12,6 +11,7 @@ use volume::io_mode::{BufferedReason, IoMode};
 use volume::limits::{METADATA_SLOT_BYTES, PAGE_BYTES};
 use volume::memory::MemoryDevice;
 use volume::metadata::{Loaded, SlotStore};
+use volume::shared::VolumeSetup;
 
 use crate::Violation;
 use crate::limits::{SECTOR_BYTES, VOLUME_BYTES};

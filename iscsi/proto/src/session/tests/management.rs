@@ -388,3 +388,49 @@ fn no_answer_overtakes_the_responses_of_reads_that_were_completed_before() {
         sent[sent.len() - 3..].iter().map(|pdu| pdu.header::<DataIn>().stat_sn.get()).collect();
     assert_eq!(stat_sns, [FIRST_STAT_SN, FIRST_STAT_SN + 1, FIRST_STAT_SN + 2]);
 }
+
+#[test]
+fn flat_and_peripheral_spellings_of_a_lun_are_one_unit() {
+    const FLAT: u64 = 0x4001_0000_0000_0000;
+    for function in [TmfFunction::ABORT_TASK_SET, TmfFunction::LOGICAL_UNIT_RESET] {
+        let mut bench = Bench::new();
+        // One that still waits for its data, named by the other spelling.
+        let mut pdu = bench.write(1, 8000, &[]);
+        pdu.bhs[8..16].copy_from_slice(&FLAT.to_be_bytes());
+        bench.ok(&pdu);
+        let r2t = r2ts(&bench.sent())[0];
+        assert_eq!(r2t.lun.get(), FLAT, "an R2T bears the command's own spelling");
+        let cmd_sn = bench.cmd_sn;
+        bench.ok(&management(function, 9, RESERVED_TAG, cmd_sn, 0));
+        let request = expect_management(&mut bench);
+        assert_eq!(bench.session.task_count(), 0, "{function:?} drops what it collected");
+        bench.session.complete_task_management(request.id, TmfResponse::COMPLETE);
+        expect_response(&mut bench, 9, TmfResponse::COMPLETE);
+    }
+    let mut bench = Bench::new();
+    let mut pdu = bench.read(1, 512);
+    pdu.bhs[8..16].copy_from_slice(&FLAT.to_be_bytes());
+    bench.ok(&pdu);
+    let task = bench.expect_command().task;
+    abort(&mut bench, 1, FIRST_CMD_SN);
+    assert_eq!(expect_management(&mut bench).referenced, Some(task));
+    assert_eq!(bench.session.executing_tasks(Some(LUN)).count(), 1);
+    bench.session.abort_logical_unit(Some(LUN));
+    assert!(matches!(bench.events()[..], [Event::TaskAborted { task: aborted }] if aborted == task));
+}
+
+#[test]
+fn a_joining_login_is_told_the_window_of_the_session() {
+    let mut bench = Bench::new();
+    let before = bench.session.command_window();
+    assert_eq!(before.0, FIRST_CMD_SN);
+    let pdu = bench.read(1, 512);
+    bench.ok(&pdu);
+    bench.expect_command();
+    let after = bench.session.command_window();
+    assert_eq!(
+        (after.0, after.1),
+        (FIRST_CMD_SN.wrapping_add(1), before.1),
+        "the place is taken until it is answered"
+    );
+}

@@ -152,3 +152,54 @@ fn a_connection_that_waits_for_memory_is_not_blamed() {
     }
     assert!(bench.events().is_empty());
 }
+
+/// Lets time pass in steps that a live connection sees, with a ping of the initiator in each, until something happens.
+fn live_until_event(bench: &mut Bench, end_ns: u64) -> bool {
+    while bench.now_ns < end_ns {
+        bench.now_ns += INTERVAL_NS / 2;
+        let ping = immediate(request(Opcode::NOP_OUT, F, 99_999, RESERVED_TAG, bench.cmd_sn, &[]));
+        bench.ok(&ping);
+        bench.sent();
+        let now_ns = bench.now_ns;
+        advance(bench, now_ns);
+        if let Some(event) = bench.session.poll_event() {
+            assert!(
+                matches!(event, Event::CloseConnection { cause: CloseCause::Unresponsive, .. }),
+                "{event:?}"
+            );
+            return true;
+        }
+    }
+    false
+}
+
+#[test]
+fn data_that_never_comes_ends_its_connection_although_it_is_alive() {
+    let mut bench = Bench::new();
+    let limit_ns = limits::DATA_OUT_TIMEOUT_NS_DEFAULT;
+    let pdu = bench.write(1, 8000, &[]);
+    bench.ok(&pdu);
+    assert_eq!(r2ts(&bench.sent()).len(), 1);
+    assert!(live_until_event(&mut bench, limit_ns + 2 * INTERVAL_NS));
+    assert!(bench.now_ns >= limit_ns, "not before its time");
+    bench.session.remove_connection(C0);
+    bench.assert_idle();
+}
+
+#[test]
+fn data_that_comes_slowly_is_waited_for() {
+    let mut bench = Bench::new();
+    let limit_ns = limits::DATA_OUT_TIMEOUT_NS_DEFAULT;
+    let pdu = bench.write(1, 8000, &[]);
+    bench.ok(&pdu);
+    let r2t = r2ts(&bench.sent())[0];
+    for pdu in answer(&r2t, &pattern(8000), 1000) {
+        let patient_ns = bench.now_ns + limit_ns - INTERVAL_NS;
+        assert!(!live_until_event(&mut bench, patient_ns));
+        bench.ok(&pdu);
+    }
+    bench.expect_command();
+    // One that executes is nobody's fault but ours.
+    let end_ns = bench.now_ns + 3 * limit_ns;
+    assert!(!live_until_event(&mut bench, end_ns));
+}

@@ -11,6 +11,9 @@ use nix::unistd::Pid;
 use crate::failure::{Context, Failure, Outcome, ensure, fail};
 use crate::limits;
 
+/// The unit of /proc is part of the kernel's interface to programs.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// A running program that is killed when this value goes.
 #[derive(Debug)]
 pub struct Daemon {
@@ -62,6 +65,16 @@ impl Daemon {
             Ok(status.is_some())
         })?;
         status.ok_or_else(|| Failure::new("no exit status"))
+    }
+
+    /// What it has used of all processors.
+    pub fn processor_time(&self) -> Outcome<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The name may hold anything, so the fields are counted from its end: utime and stime are 14 and 15.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+        let ticks: Vec<u64> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        ensure(ticks.len() == 2, || format!("no processor time in {stat:?}"))?;
+        Ok(Duration::from_millis(ticks.iter().sum::<u64>() * 1000 / TICKS_PER_SECOND))
     }
 
     /// What it holds now.
@@ -210,5 +223,6 @@ mod tests {
         let log = tempfile::NamedTempFile::new().expect("a temporary file");
         let daemon = Daemon::start(Command::new("sleep").arg("600"), log.path()).expect("sleep starts");
         assert!(daemon.held().expect("its /proc entries").resident_kib > 0);
+        assert!(daemon.processor_time().expect("its /proc entries") < limits::STATE_PATIENCE, "it sleeps");
     }
 }

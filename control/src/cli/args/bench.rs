@@ -1,0 +1,161 @@
+//! Definition of `vega bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::bench::BenchOptions;
+use crate::model::ByteSize;
+
+/// What a load does, in the words of fio.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Pattern {
+    /// Read one place after the other
+    Read,
+    /// Write one place after the other
+    Write,
+    /// Read and write one place after the other
+    Rw,
+    /// Read at random places
+    #[default]
+    Randread,
+    /// Write at random places
+    Randwrite,
+    /// Read and write at random places
+    Randrw,
+}
+
+/// How requests of a fixed rate arrive.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(in crate::cli) enum Arrival {
+    /// At equal distances
+    #[default]
+    Constant,
+    /// Like those of many independent users
+    Poisson,
+}
+
+#[derive(Args)]
+pub(in crate::cli) struct BenchArgs {
+    /// nvme-tcp://HOST[:PORT]/NQN[?nsid=N] or iscsi://HOST[:PORT]/TARGET/LUN
+    target: String,
+    /// What to do
+    #[arg(long, value_enum, default_value_t)]
+    pattern: Pattern,
+    /// Reads among 100 requests, for rw and randrw
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    read_percent: u8,
+    /// Bytes of one request
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    block_size: ByteSize,
+    /// Requests in flight per queue; with --rate at most so many
+    #[arg(long, default_value_t = 1)]
+    depth: u32,
+    /// NVMe I/O queues or iSCSI sessions, each a connection
+    #[arg(long, default_value_t = 1)]
+    queues: u16,
+    /// Requests per second (open loop, latency counts from the intended start) instead of a steady depth
+    #[arg(long, value_name = "PER_SECOND")]
+    rate: Option<f64>,
+    /// How requests arrive with --rate
+    #[arg(long, value_enum, default_value_t, requires = "rate")]
+    arrival: Arrival,
+    /// How long to measure: 90, 90s, 5m, 1h
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    runtime: Duration,
+    /// Load before that is not counted
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    warm_up: Duration,
+    /// End after so many bytes if that is earlier; then nothing warms up
+    #[arg(long, value_name = "SIZE")]
+    bytes: Option<ByteSize>,
+    /// Processor that makes the load; it spins
+    #[arg(long, value_name = "PROCESSOR")]
+    core: Option<usize>,
+    /// Digests over NVMe/TCP headers
+    #[arg(long)]
+    header_digest: bool,
+    /// Digests over NVMe/TCP data
+    #[arg(long)]
+    data_digest: bool,
+    /// Host NQN or iSCSI initiator name to connect with [default: a new one]
+    #[arg(long, value_name = "NAME")]
+    client_name: Option<String>,
+    /// Stamp what is written, check what is read
+    #[arg(long)]
+    verify: bool,
+    /// Destroy what the target holds; without it only an empty target, or one that an earlier run has written, is written to
+    #[arg(long)]
+    overwrite_data: bool,
+    /// Start of the sequence of random places
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Write the latency of each percentile as a picture (SVG)
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("the unit is none of ms, s, m, h"),
+    };
+    let seconds: f64 = digits.parse().map_err(|_| "it does not begin with a number")?;
+    Duration::try_from_secs_f64(seconds * factor).map_err(|_| "it is out of bounds")
+}
+
+impl BenchArgs {
+    /// As plain data.
+    pub(in crate::cli) fn options(self) -> BenchOptions {
+        let (random, read_percent) = match self.pattern {
+            Pattern::Read => (false, 100),
+            Pattern::Write => (false, 0),
+            Pattern::Rw => (false, self.read_percent),
+            Pattern::Randread => (true, 100),
+            Pattern::Randwrite => (true, 0),
+            Pattern::Randrw => (true, self.read_percent),
+        };
+        BenchOptions {
+            target: self.target,
+            random,
+            read_percent,
+            // What does not fit is out of the generator's bounds, which it tells.
+            request_bytes: u32::try_from(self.block_size.0).unwrap_or(u32::MAX),
+            depth: self.depth,
+            queues: self.queues,
+            rate_per_second: self.rate,
+            poisson: self.arrival == Arrival::Poisson,
+            runtime: self.runtime,
+            warm_up: self.warm_up,
+            bytes_max: self.bytes.map(|bytes| bytes.0),
+            processor: self.core,
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            client_name: self.client_name,
+            verify: self.verify,
+            overwrite_data: self.overwrite_data,
+            seed: self.seed,
+            plot: self.plot,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(duration("90"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
+        for wrong in ["", "s", "5d", "-1s", "1e300h"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

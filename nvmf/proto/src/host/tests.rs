@@ -1,0 +1,5 @@
+//! The host's end against PDUs made by hand.
+
+mod bench;
+mod commands;
+mod violations;

@@ -1,0 +1,34 @@
+//! The load generator behind `vega bench`: what a target does for one client core, and how long each request took.
+//!
+//! It is: open-loop load (a fixed rate, latency from the intended start, so a slow answer hides none of the waiting behind
+//! it) and closed-loop load (a steady depth) over a [`driver::Driver`], one for NVMe/TCP and one for iSCSI; verification by
+//! stamped blocks; percentiles as a table, JSON or a plot. It runs as the one poller of a core that never sleeps; nothing is
+//! allocated per request.
+//! It is not: a client that survives failures (a broken connection ends the run with its cause), nor a command line.
+//!
+//! Reading order: [`limits`], [`target`], [`plan`], [`error`]; [`driver`], then [`nvme`] and `iscsi`; `places`, `stamp`,
+//! `ledger`, `pace`, `tally`; `generator`; [`run`]; [`report`] and [`plot`].
+#![forbid(unsafe_code)]
+
+pub mod driver;
+pub mod error;
+mod generator;
+mod iscsi;
+mod ledger;
+pub mod limits;
+pub mod nvme;
+mod pace;
+mod places;
+pub mod plan;
+pub mod plot;
+pub mod report;
+pub mod run;
+mod stamp;
+mod tally;
+pub mod target;
+
+pub use error::BenchError;
+pub use plan::{Order, Pacing, Plan};
+pub use report::Report;
+pub use run::run;
+pub use target::Target;
