@@ -6,7 +6,7 @@
 // The island: a `Buffer` is the only owner of its slot of the region, so it may lend references.
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -15,6 +15,10 @@ use smallvec::SmallVec;
 
 use crate::limits::{BUFFER_ALIGN_BYTES, BUFFER_BUDGET_BYTES_MIN, CLASS_BYTES, SEGMENTS_MAX};
 use crate::memory::{MemoryKind, MemoryRegion, MemoryReport};
+
+mod lent;
+
+pub use lent::{LentSgl, NotLent};
 
 /// How many buffers of which size a pool is cut into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +53,8 @@ struct PoolInner {
     region: MemoryRegion,
     /// Smallest first.
     classes: Vec<Class>,
+    /// Whether the slot that starts on this page is lent to a device; indexed by the page's number in the region.
+    lent: Box<[Cell<bool>]>,
 }
 
 /// A pool of page-aligned memory, shared by everything on one core; a clone is another handle to it.
@@ -85,7 +91,8 @@ impl BufferPool {
             Class { bytes: class.bytes, count: class.count, free: RefCell::new(free) }
         };
         let classes = sorted.iter().map(&mut cut).collect();
-        Self { inner: Rc::new(PoolInner { region, classes }) }
+        let lent = vec![Cell::new(false); region.len() / BUFFER_ALIGN_BYTES].into_boxed_slice();
+        Self { inner: Rc::new(PoolInner { region, classes, lent }) }
     }
 
     /// A pool on the heap, page-aligned as well: tests and the simulator.
@@ -183,6 +190,14 @@ impl Buffer {
         debug_assert!(length <= self.capacity_bytes);
         // SAFETY: as for `bytes`, and the borrow of `self` is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), length as usize) }
+    }
+}
+
+impl Buffer {
+    #[inline]
+    fn mark_lent(&self, lent: bool) {
+        let offset_bytes = self.start.as_ptr() as usize - self.pool.region.base().as_ptr() as usize;
+        self.pool.lent[offset_bytes / BUFFER_ALIGN_BYTES].set(lent);
     }
 }
 

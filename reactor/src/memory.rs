@@ -13,6 +13,10 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
 use crate::limits::BUFFER_ALIGN_BYTES;
 
+mod shared;
+
+pub use shared::SharedMemory;
+
 const HUGE_2M_BYTES: usize = 2 << 20;
 const HUGE_1G_BYTES: usize = 1 << 30;
 
