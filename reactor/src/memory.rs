@@ -13,8 +13,10 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 
 use crate::limits::BUFFER_ALIGN_BYTES;
 
+mod block;
 mod shared;
 
+pub use block::{Block, prefetch};
 pub use shared::SharedMemory;
 
 const HUGE_2M_BYTES: usize = 2 << 20;

@@ -172,6 +172,13 @@ pub trait IoChannel {
     /// I/Os submitted and not yet given back.
     fn in_flight(&self) -> usize;
 
+    /// A hint that an I/O on these blocks, which are on the device, comes in this turn: what it will copy may be fetched while
+    /// other work is done. It changes nothing and reads nothing.
+    #[inline]
+    fn prefetch(&self, extent: Extent) {
+        let _ = extent;
+    }
+
     /// True when the channel itself answers [`Op::Compare`], [`Op::CompareAndWrite`] and
     /// [`Op::OrWrite`]. A channel that says false is never given one: [`crate::volume::Volume`]
     /// builds them from reads and writes.

@@ -1,7 +1,7 @@
 //! Blocks in memory: sparse, thin, answered on the spot.
 //!
-//! Memory is taken in zeroed chunks at the first write into each and given back when the last page
-//! of a chunk is unmapped. Inside a chunk, a page that is not mapped holds zeros, so a read never
+//! Memory is taken in zeroed chunks at the first write into each, in huge pages where the system gives them, and goes back when
+//! the last page of a chunk is unmapped. Inside a chunk, a page that is not mapped holds zeros, so a read never
 //! looks at the map.
 //!
 //! **What it reports.** `volatile_write_cache` is false: there is no cache in front of the medium
@@ -9,6 +9,7 @@
 //! administrator chose with the back end's name.
 
 use reactor::buffer::Sgl;
+use reactor::memory::{Block, prefetch};
 
 use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
@@ -22,33 +23,27 @@ const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
 
 /// One run of memory and which of its pages hold data.
 struct Chunk {
-    /// A page more than the chunk, so that the chunk can start on one.
-    memory: Box<[u8]>,
-    start: usize,
+    memory: Block,
     /// One bit per page. A page without its bit is all zeros.
     mapped: [u64; MAP_WORDS],
 }
 
 impl Chunk {
-    fn new() -> Self {
-        // The system gives zeroed pages lazily, so a chunk costs only the pages that are touched.
-        let memory = vec![0; MEMORY_CHUNK_BYTES + PAGE].into_boxed_slice();
-        // Copies between pages that start on cache lines run at twice the speed of others.
-        let start = memory.as_ptr().align_offset(PAGE);
-        assert!(start <= PAGE, "a page begins in every page of memory");
-        Self { memory, start, mapped: [0; MAP_WORDS] }
+    /// `None` when the system has no memory to give.
+    fn new() -> Option<Self> {
+        Some(Self { memory: Block::new(MEMORY_CHUNK_BYTES).ok()?, mapped: [0; MAP_WORDS] })
     }
 
     #[inline]
     fn bytes(&self, offset: usize, length: usize) -> &[u8] {
         debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
-        &self.memory[self.start + offset..][..length]
+        &self.memory.bytes()[offset..][..length]
     }
 
     #[inline]
     fn bytes_mut(&mut self, offset: usize, length: usize) -> &mut [u8] {
         debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
-        &mut self.memory[self.start + offset..][..length]
+        &mut self.memory.bytes_mut()[offset..][..length]
     }
 
     #[inline]
@@ -167,7 +162,7 @@ impl MemoryDevice {
     #[inline]
     fn write(&mut self, extent: Extent, sgl: &Sgl, skip: usize) {
         for piece in self.pieces(extent) {
-            let chunk = self.chunks[piece.chunk].get_or_insert_with(Chunk::new);
+            let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
             chunk.map_range(piece.offset, piece.length);
             sgl.copy_out(skip + piece.at, chunk.bytes_mut(piece.offset, piece.length));
         }
@@ -175,7 +170,7 @@ impl MemoryDevice {
 
     fn or_write(&mut self, extent: Extent, sgl: &Sgl) {
         for piece in self.pieces(extent) {
-            let chunk = self.chunks[piece.chunk].get_or_insert_with(Chunk::new);
+            let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
             chunk.map_range(piece.offset, piece.length);
             let mut to = chunk.bytes_mut(piece.offset, piece.length);
             for from in sgl.range(piece.at, piece.length) {
@@ -201,16 +196,29 @@ impl MemoryDevice {
     fn zero(&mut self, extent: Extent) {
         for piece in self.pieces(extent) {
             let slot = &mut self.chunks[piece.chunk];
-            if piece.length == MEMORY_CHUNK_BYTES {
-                self.freed.extend(slot.take());
-            }
-            let fresh = slot.is_none();
-            let chunk = slot.get_or_insert_with(Chunk::new);
-            chunk.map_range(piece.offset, piece.length);
-            if !fresh {
+            let whole = piece.length == MEMORY_CHUNK_BYTES;
+            // A fresh chunk reads zeros and costs nothing until it is touched.
+            if whole && let Some(fresh) = Chunk::new() {
+                self.freed.extend(slot.replace(fresh));
+            } else {
+                let chunk = slot.as_mut().expect("taken before anything is written");
                 chunk.bytes_mut(piece.offset, piece.length).fill(0);
             }
+            let chunk = slot.as_mut().expect("taken before anything is written");
+            chunk.map_range(piece.offset, piece.length);
         }
+    }
+
+    /// Sees to it that every chunk of the extent is there. False, and nothing was written, when the system has no memory.
+    #[inline]
+    fn take_chunks(&mut self, extent: Extent) -> bool {
+        self.pieces(extent).all(|piece| {
+            let slot = &mut self.chunks[piece.chunk];
+            if slot.is_none() {
+                *slot = Chunk::new();
+            }
+            slot.is_some()
+        })
     }
 
     /// The first byte at which the blocks and the payload differ.
@@ -258,6 +266,14 @@ impl MemoryDevice {
             op.payload_bytes(self.info.logical_block_bytes),
             "a payload of another length"
         );
+        if let Op::Write { extent, .. }
+        | Op::WriteZeroes { extent, unmap: false, .. }
+        | Op::OrWrite { extent, .. }
+        | Op::CompareAndWrite { extent, .. } = op
+            && !self.take_chunks(extent)
+        {
+            return IoStatus::NoSpace;
+        }
         match op {
             Op::Read(extent) => self.read(extent, sgl),
             Op::Write { extent, .. } => self.write(extent, sgl, 0),
@@ -302,6 +318,15 @@ impl IoChannel for MemoryDevice {
 
     fn allocated_bytes(&self) -> Option<u64> {
         Some(self.mapped_bytes())
+    }
+
+    #[inline]
+    fn prefetch(&self, extent: Extent) {
+        if let Some(piece) = self.pieces(extent).next()
+            && let Some(chunk) = &self.chunks[piece.chunk]
+        {
+            prefetch(chunk.bytes(piece.offset, piece.length));
+        }
     }
 
     fn in_flight(&self) -> usize {

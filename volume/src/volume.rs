@@ -22,7 +22,7 @@ use std::collections::VecDeque;
 
 use reactor::buffer::{BufferPool, Sgl};
 
-use crate::bdev::{BdevInfo, Done, Io, IoChannel, IoStatus, Op};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::limits::{
     IN_FLIGHT_EXPECTED, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, SCRATCH_BYTES, SCRATCH_RESERVE_BYTES,
 };
@@ -283,6 +283,11 @@ impl Volume {
 impl IoChannel for Volume {
     fn info(&self) -> BdevInfo {
         self.info
+    }
+
+    #[inline]
+    fn prefetch(&self, extent: Extent) {
+        self.inner.prefetch(extent);
     }
 
     fn submit(&mut self, io: Io) -> Option<Done> {

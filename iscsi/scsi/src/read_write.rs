@@ -2,7 +2,7 @@
 
 use volume::bdev::{Extent, Io, Op};
 
-use crate::cdb::Cdb;
+use crate::cdb::{Cdb, opcode};
 use crate::command::Command;
 use crate::limits::{COMPARE_AND_WRITE_BLOCKS_MAX, TRANSFER_BYTES_MAX};
 use crate::partial::PartialWrite;
@@ -44,6 +44,16 @@ impl LogicalUnit {
             0 | 1 => 0,
             blocks => blocks.min(self.transfer_blocks_max()),
         }
+    }
+
+    /// The blocks that a READ or WRITE names, if they are on the unit: for a look ahead, before anything is checked.
+    #[inline]
+    pub fn transfer_extent(&self, cdb: &[u8]) -> Option<Extent> {
+        let cdb = Cdb::new(cdb);
+        let moves_blocks =
+            matches!(cdb.opcode(), opcode::READ_10 | opcode::READ_16 | opcode::WRITE_10 | opcode::WRITE_16);
+        let (lba, blocks, _) = moves_blocks.then(|| lba_and_blocks(&cdb))?;
+        (blocks > 0).then(|| self.extent(lba, blocks).ok())?
     }
 
     /// Checks the bits that all of these commands share, and gives the extent.

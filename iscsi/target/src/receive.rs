@@ -61,7 +61,12 @@ impl Host for View<'_> {
 
     fn data_out_length(&mut self, lun: u64, cdb: &[u8]) -> u64 {
         let disk = self.target.and_then(|target| self.disks.get(target.disk(lun)?));
-        disk.map_or(0, |disk| disk.unit.data_out_length(cdb))
+        let Some(disk) = disk else { return 0 };
+        // It runs after what came before it: until then its blocks are on their way into the cache.
+        if let Some(extent) = disk.unit.transfer_extent(cdb) {
+            disk.port.prefetch(extent);
+        }
+        disk.unit.data_out_length(cdb)
     }
 
     fn alloc(&mut self, length_bytes: usize) -> Option<Data> {

@@ -8,7 +8,7 @@ use std::io::IoSliceMut;
 use std::rc::Rc;
 
 use nvme_spec::fabrics::FabricsType;
-use nvme_spec::{AdminOpcode, Sqe, Status};
+use nvme_spec::{AdminOpcode, NvmOpcode, Sqe, Status};
 use nvmf_proto::target::Purpose;
 use nvmf_proto::{Admission, Blocked, Event, TargetQueue};
 use reactor::buffer::BufferPool;
@@ -83,15 +83,17 @@ impl View<'_> {
             self.failed.extend(self.fused.on_capsule(sqe));
         }
         // The low bits of an opcode say which way its data goes.
-        if sqe.opcode & 0b01 == 0 {
+        if sqe.opcode & 0b01 == 0 && sqe.nvm_opcode() != NvmOpcode::READ {
             return 0;
         }
         let namespace = self.subsystem.and_then(|subsystem| subsystem.namespace(sqe.nsid.get()));
-        let Some(info) = namespace.and_then(|key| self.namespaces.get(key)).map(|namespace| &namespace.info)
-        else {
-            return 0;
-        };
-        Request::parse(sqe, info).map_or(0, |request| request.host_bytes(info))
+        let Some(namespace) = namespace.and_then(|key| self.namespaces.get(key)) else { return 0 };
+        let Ok(request) = Request::parse(sqe, &namespace.info) else { return 0 };
+        // It runs after what came before it: until then its blocks are on their way into the cache.
+        if let Request::Read { extent, .. } | Request::Write { extent, .. } = request {
+            namespace.port.prefetch(extent);
+        }
+        request.host_bytes(&namespace.info)
     }
 }
 

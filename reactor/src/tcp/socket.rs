@@ -1,5 +1,6 @@
 //! Making and tuning sockets.
 
+use std::ffi::OsString;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -35,6 +36,12 @@ pub(super) fn enlarge_buffers(fd: &OwnedFd) {
     {
         let _ = setsockopt(fd, sockopt::SndBuf, &SOCKET_BUFFER_BYTES);
     }
+}
+
+/// Within one machine nothing gets congested, but an algorithm that paces its packets (BBR) would hold them back all the same.
+/// Reno is in every kernel, and every process may choose it; a refusal costs some throughput.
+pub(super) fn do_not_pace(fd: &OwnedFd) {
+    let _ = setsockopt(fd, sockopt::TcpCongestion, &OsString::from("reno"));
 }
 
 /// A nonblocking socket of the address's family.
@@ -77,6 +84,14 @@ pub(super) fn listening(address: SocketAddr) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn packets_are_not_paced_when_asked_so() {
+        let socket = nonblocking("127.0.0.1:0".parse().expect("an address")).expect("a descriptor");
+        do_not_pace(&socket);
+        let algorithm = getsockopt(&socket, sockopt::TcpCongestion).expect("every socket has one");
+        assert_eq!(algorithm.to_string_lossy().trim_end_matches('\0'), "reno");
+    }
 
     #[test]
     fn a_taken_port_is_an_error() {

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
 
+use super::socket::do_not_pace;
 use crate::limits::IOVECS_MAX;
 use crate::net::{Stream, StreamError, StreamParcel};
 
@@ -39,7 +40,11 @@ impl TcpEnd {
         // Responses are gathered by the caller; waiting for more would only add latency.
         socket.set_nodelay(true)?;
         let (peer, local) = (socket.peer_addr()?, socket.local_addr()?);
-        Ok(Self { fd: socket.into(), peer, local, signals })
+        let fd = OwnedFd::from(socket);
+        if peer.ip().is_loopback() {
+            do_not_pace(&fd);
+        }
+        Ok(Self { fd, peer, local, signals })
     }
 
     pub(super) fn raw_fd(&self) -> i32 {

@@ -7,7 +7,7 @@ use super::event::{Event, Ticket};
 use super::limits::EVENTS_PER_PORT_MAX;
 use super::registry::SharedVolume;
 use super::state::{Shared, tag_of};
-use crate::bdev::{BdevInfo, Done, Io, IoChannel};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel};
 use crate::reservation::{Access, Path, ReservationCell, Reservations};
 
 /// One front end's way in: an iSCSI logical unit, an NVMe namespace. Dropped when it is not needed any more; what is
@@ -36,6 +36,12 @@ impl Port {
                 None
             }
         }
+    }
+
+    /// A hint that an I/O on these blocks comes in this turn, as [`IoChannel::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, extent: Extent) {
+        self.shared.state.borrow().volume.prefetch(extent);
     }
 
     /// Appends this port's I/Os that have ended. What belongs to other ports is kept for them and rings their bell.
