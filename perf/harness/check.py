@@ -17,10 +17,7 @@ def check(path, summaries, idle_rows, plan):
         budgets = tomllib.load(file)
     verdicts = [ratio(budget, summaries) for budget in budgets.get("ratio", [])]
     verdicts += [compare(budget, summaries, plan) for budget in budgets.get("compare", [])]
-    vega = next((row for row in idle_rows if row["target"] == "vega"), {})
-    for key, most in budgets.get("idle", {}).items():
-        value = vega.get(key)
-        verdicts.append((f"idle {key}: {'not measured' if value is None else f'{value:.2f}'} (at most {most})", value is not None and value <= most))
+    verdicts += idle(budgets.get("idle", {}), idle_rows)
     for budget in budgets.get("poll", []):
         group = summaries.get(("memory", "poll", budget["pattern"]), {})
         if {"adaptive", "poll"} <= set(group):
@@ -28,6 +25,25 @@ def check(path, summaries, idle_rows, plan):
             verdicts.append((f"adaptive ÷ poll, {budget['pattern']}: {value:.3f} (at least {budget['at_least']})", value >= budget["at_least"]))
         else:
             verdicts.append((f"adaptive ÷ poll, {budget['pattern']}: not measured", False))
+    return verdicts
+
+
+def idle(budgets, rows):
+    """Silence: what it costs, and what the first I/O after it costs beyond the same I/O when busy."""
+    by_target = {row["target"]: row for row in rows}
+    vega = by_target.get("vega", {})
+
+    def wake_up_us(row):
+        return row["after_silence_p99_us"] - row["busy_p99_us"] if "busy_p99_us" in row else None
+
+    values = {"cpu_percent": vega.get("cpu_percent"), "wake_up_p99_us": wake_up_us(vega)}
+    floor = wake_up_us(by_target.get("sleeper", {}))
+    verdicts = []
+    for key, most in budgets.items():
+        value = values[key]
+        beside = f"; a thread that sleeps in the kernel: {floor:.0f}" if key == "wake_up_p99_us" and floor else ""
+        text = f"idle {key}: {'not measured' if value is None else f'{value:.2f}'} (at most {most}{beside})"
+        verdicts.append((text, value is not None and value <= most))
     return verdicts
 
 

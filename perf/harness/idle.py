@@ -6,7 +6,7 @@ import subprocess
 import time
 
 from . import clients
-from .process import Failure, everything_realtime, load_average, pinned
+from .process import Failure, Program, everything_realtime, free_port, load_average, pinned
 
 SESSIONS = 8
 PAUSE_MS = 20
@@ -27,9 +27,32 @@ def run(bench, plan, poll_target):
             row.update(wake(bench, target, plan))
         bench.say("idle " + json.dumps(row))
         rows.append(row)
+    if plan.wants("wake"):
+        rows.append(sleeper(bench, plan))
+        bench.say("idle " + json.dumps(rows[-1]))
     if poll_target is not None and plan.wants("poll"):
         against_poll(bench, plan, poll_target)
     return rows
+
+
+def sleeper(bench, plan):
+    """The same with no target: a thread that sleeps in a blocking receive and answers as many bytes. What this machine takes to wake anything."""
+    port = free_port()
+    bench.freeze_all()
+    pingpong = bench.place.programs["PINGPONG"]
+    server = Program([pingpong, "serve-asleep", f"127.0.0.1:{port}"], bench.place.core, True, bench.place.log("pingpong"))
+    found = {"after_silence": [], "busy": []}
+    try:
+        server.wait_listening(port)
+        for _ in range(plan.rounds):
+            for name, pause_ms in (("busy", 0), ("after_silence", PAUSE_MS)):
+                arguments = [pingpong, "wake", f"127.0.0.1:{port}", "48", "4144", str(pause_ms), str(2.5 if plan.quick else 4.0)]
+                found[name].append(json.loads(clients.run(arguments, bench.client_core, True, 60)))
+    finally:
+        server.stop()
+    row = {"target": "sleeper", "load_average": load_average()}
+    row.update({f"{name}_p{p}_us": statistics.median(one[f"p{p}_us"] for one in rounds) for name, rounds in found.items() for p in (50, 99)})
+    return row
 
 
 def idle_cpu_percent(bench, target, seconds):

@@ -150,7 +150,7 @@ def idle_table(rows):
         for row in rows
     ]
     header = ["", "idle, 8 sessions: share of a core", "busy, depth 1: p50 / p99", "first I/O after 20 ms of silence: p50 / p99", "load"]
-    return ["### When nothing happens (goals: under 2 % of a core; first I/O p99 under 200 µs)\n\n" + table(header, body)]
+    return ["### When nothing happens (goals: under 2 % of a core; the first I/O p99 less than 200 µs above a busy one)\n\n" + table(header, body)]
 
 
 def markdown(summaries, idle_rows, notes, facts, versions):

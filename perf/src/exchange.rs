@@ -14,6 +14,9 @@ use crate::spin;
 pub const MESSAGE_MAX_BYTES: u32 = 4 << 20;
 /// The largest number of requests under way.
 pub const DEPTH_MAX: u32 = 1024;
+/// Messages of this size and more leave one by one, all of them from the same memory: many at once would push each other out of
+/// the processor's cache, and the limit would be that of a slower program.
+const LARGE_BYTES: usize = 64 << 10;
 const HELLO_BYTES: usize = 12;
 /// One receive takes at most this much, so that a batch of small messages is one call.
 const RECEIVE_BYTES: usize = 1 << 20;
@@ -70,6 +73,31 @@ impl Shape {
     }
 }
 
+/// Messages to send: many small ones by one call.
+#[derive(Debug)]
+struct Messages {
+    bytes: Vec<u8>,
+    message_bytes: usize,
+}
+
+impl Messages {
+    fn new(message_bytes: u32, depth: u32) -> Self {
+        let message_bytes = message_bytes as usize;
+        let together = if message_bytes >= LARGE_BYTES { 1 } else { depth as usize };
+        Self { bytes: vec![0; message_bytes * together], message_bytes }
+    }
+
+    fn send(&self, stream: &mut TcpStream, count: usize) -> Result<()> {
+        let mut left_bytes = count * self.message_bytes;
+        while left_bytes > 0 {
+            let part = &self.bytes[..left_bytes.min(self.bytes.len())];
+            spin::write_all(stream, part)?;
+            left_bytes -= part.len();
+        }
+        Ok(())
+    }
+}
+
 /// Counts whole messages in a byte stream, whatever its cuts.
 #[derive(Debug)]
 struct Counter {
@@ -91,45 +119,63 @@ impl Counter {
     }
 }
 
+/// How the answering side waits for requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Waiting {
+    /// It asks again and again.
+    Spinning,
+    /// It sleeps in the kernel: what a wake-up costs.
+    Sleeping,
+}
+
 /// Answers one client until it closes; a client may close with messages under way.
-pub fn serve(stream: TcpStream) -> Result<()> {
-    match answer_until_closed(stream) {
+pub fn serve(stream: TcpStream, waiting: Waiting) -> Result<()> {
+    match answer_until_closed(stream, waiting) {
         Err(e) if spin::is_closed(&e) => Ok(()),
         other => other,
     }
 }
 
-fn answer_until_closed(mut stream: TcpStream) -> Result<()> {
+fn answer_until_closed(mut stream: TcpStream, waiting: Waiting) -> Result<()> {
     spin::prepare(&stream)?;
     let mut hello = [0; HELLO_BYTES];
     spin::read_exact(&mut stream, &mut hello)?;
     let shape = Shape::from_hello(hello)?;
     let mut into = vec![0; RECEIVE_BYTES];
-    let responses = vec![0; shape.response_bytes as usize * shape.depth as usize];
+    let responses = Messages::new(shape.response_bytes, shape.depth);
     let mut requests = Counter::new(shape.request_bytes);
+    stream.set_nonblocking(waiting == Waiting::Spinning)?;
     loop {
         let Some(received) = spin::try_read(&mut stream, &mut into)? else {
             std::hint::spin_loop();
             continue;
         };
         let owed = requests.take(received).min(shape.depth as usize);
-        spin::write_all(&mut stream, &responses[..owed * shape.response_bytes as usize])?;
+        responses.send(&mut stream, owed)?;
     }
 }
 
-/// Exchanges for `warm_up` unmeasured and then for `measured`.
-pub fn run(mut stream: TcpStream, shape: Shape, warm_up: Duration, measured: Duration) -> Result<Outcome> {
+/// Exchanges for `warm_up` unmeasured and then for `measured`. With a `pause`, which takes a depth of 1, this side sleeps before
+/// each request, so that the other side falls asleep, too.
+pub fn run(
+    mut stream: TcpStream,
+    shape: Shape,
+    warm_up: Duration,
+    measured: Duration,
+    pause: Duration,
+) -> Result<Outcome> {
+    assert!(pause.is_zero() || shape.depth == 1, "a pause is between one exchange and the next");
     spin::prepare(&stream)?;
     spin::write_all(&mut stream, &shape.hello())?;
     let mut into = vec![0; RECEIVE_BYTES];
-    let requests = vec![0; shape.request_bytes as usize * shape.depth as usize];
+    let requests = Messages::new(shape.request_bytes, shape.depth);
     let mut responses = Counter::new(shape.response_bytes);
     let mut outcome = Outcome { exchanges: 0, elapsed: Duration::ZERO, round_trips_ns: Vec::new() };
 
     let warm_until = Instant::now() + warm_up;
     let mut started = None;
     let mut sent_at = Instant::now();
-    spin::write_all(&mut stream, &requests)?;
+    requests.send(&mut stream, shape.depth as usize)?;
     loop {
         let Some(received) = spin::try_read(&mut stream, &mut into)? else {
             std::hint::spin_loop();
@@ -156,7 +202,11 @@ pub fn run(mut stream: TcpStream, shape: Shape, warm_up: Duration, measured: Dur
             started = Some(now);
         }
         sent_at = now;
-        spin::write_all(&mut stream, &requests[..completed * shape.request_bytes as usize])?;
+        if !pause.is_zero() {
+            std::thread::sleep(pause);
+            sent_at = Instant::now();
+        }
+        requests.send(&mut stream, completed)?;
     }
 }
 
@@ -180,28 +230,37 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    fn exchange(shape: Shape) -> Outcome {
+    fn exchange(shape: Shape, waiting: Waiting, pause: Duration) -> Outcome {
         let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let server = std::thread::spawn(move || serve(listener.accept().expect("one client").0));
+        let server = std::thread::spawn(move || serve(listener.accept().expect("one client").0, waiting));
         let stream = TcpStream::connect(address).expect("the server listens");
         let outcome =
-            run(stream, shape, Duration::ZERO, Duration::from_millis(1)).expect("the exchange runs");
+            run(stream, shape, Duration::ZERO, Duration::from_millis(1), pause).expect("the exchange runs");
         server.join().expect("no panic").expect("the client closed in order");
         outcome
     }
 
     #[test]
     fn small_requests_large_responses() {
-        let outcome = exchange(Shape::checked(72, 4120, 1).expect("valid"));
+        let outcome =
+            exchange(Shape::checked(72, 4120, 1).expect("valid"), Waiting::Spinning, Duration::ZERO);
         assert!(outcome.exchanges > 0 && outcome.exchanges as usize == outcome.round_trips_ns.len());
         assert!(outcome.round_trip_us(0.0) <= outcome.round_trip_us(0.5));
     }
 
     #[test]
     fn deep_and_larger_than_one_receive() {
-        let outcome = exchange(Shape::checked(3 << 20, 48, 3).expect("valid"));
+        let outcome =
+            exchange(Shape::checked(3 << 20, 48, 3).expect("valid"), Waiting::Spinning, Duration::ZERO);
         assert!(outcome.exchanges > 0 && outcome.round_trips_ns.is_empty());
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_by_each_request() {
+        let shape = Shape::checked(48, 4144, 1).expect("valid");
+        let outcome = exchange(shape, Waiting::Sleeping, Duration::from_micros(100));
+        assert!(outcome.exchanges > 0 && outcome.exchanges as usize == outcome.round_trips_ns.len());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The raw limit: `pingpong serve ADDRESS` on one core, `pingpong run ADDRESS REQUEST RESPONSE DEPTH
-//! SECONDS` on the other. One JSON line.
+//! SECONDS` on the other. And what a wake-up costs: `pingpong serve-asleep ADDRESS`, `pingpong wake ADDRESS REQUEST RESPONSE
+//! PAUSE_MS SECONDS`. One JSON line.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -11,18 +12,21 @@ use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use perf::exchange::{self, Outcome, Shape};
+use perf::exchange::{self, Outcome, Shape, Waiting};
 
-const USAGE: &str =
-    "usage: pingpong serve ADDRESS | pingpong run ADDRESS REQUEST_BYTES RESPONSE_BYTES DEPTH SECONDS";
+const USAGE: &str = "usage: pingpong serve|serve-asleep ADDRESS | pingpong run ADDRESS REQUEST_BYTES RESPONSE_BYTES DEPTH SECONDS | pingpong wake ADDRESS REQUEST_BYTES RESPONSE_BYTES PAUSE_MS SECONDS";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
-        ["serve", address] => serve(address),
+        ["serve", address] => serve(address, Waiting::Spinning),
+        ["serve-asleep", address] => serve(address, Waiting::Sleeping),
         ["run", address, request, response, depth, seconds] => {
-            client(address, request, response, depth, seconds)
+            client(address, [request, response, depth], seconds, "0")
+        }
+        ["wake", address, request, response, pause_ms, seconds] => {
+            client(address, [request, response, "1"], seconds, pause_ms)
         }
         _ => Err(USAGE.into()),
     };
@@ -37,20 +41,22 @@ fn main() -> ExitCode {
 
 type Finished = Result<(), Box<dyn std::error::Error>>;
 
-fn serve(address: &str) -> Finished {
+fn serve(address: &str, waiting: Waiting) -> Finished {
     let listener = TcpListener::bind(address)?;
     loop {
         let (stream, _) = listener.accept()?;
-        if let Err(e) = exchange::serve(stream) {
+        if let Err(e) = exchange::serve(stream, waiting) {
             eprintln!("pingpong: a client left: {e}");
         }
     }
 }
 
-fn client(address: &str, request: &str, response: &str, depth: &str, seconds: &str) -> Finished {
+fn client(address: &str, [request, response, depth]: [&str; 3], seconds: &str, pause_ms: &str) -> Finished {
     let shape = Shape::checked(request.parse()?, response.parse()?, depth.parse()?)?;
     let measured = Duration::try_from_secs_f64(seconds.parse()?)?;
-    let outcome = exchange::run(TcpStream::connect(address)?, shape, Duration::from_millis(300), measured)?;
+    let pause = Duration::from_millis(pause_ms.parse()?);
+    let stream = TcpStream::connect(address)?;
+    let outcome = exchange::run(stream, shape, Duration::from_millis(300), measured, pause)?;
     println!("{}", line(shape, &outcome));
     Ok(())
 }
