@@ -4,8 +4,8 @@
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
-run: ## build, start a node, prove it with a real initiator, serve iSCSI on 127.0.0.1:3260 and NVMe/TCP on :4420 until Ctrl-C
-	@scripts/run.sh
+run: ## build, start a node, prove it, serve iSCSI on 127.0.0.1:3260 and NVMe/TCP on :4420 (DEVICE=emulated, or a PCI address)
+	@DEVICE="$(DEVICE)" scripts/run.sh
 
 test: ## every test: unit, model, simulation, real initiators, kill -9, hostile peers
 	@scripts/install.sh test && scripts/test.sh
@@ -13,7 +13,7 @@ test: ## every test: unit, model, simulation, real initiators, kill -9, hostile 
 test-quick: ## what is worth waiting for before each commit
 	@scripts/install.sh test && scripts/test.sh --quick
 
-test-vm: ## Linux's own initiators (open-iscsi, sg3-utils) before Vega in a guest, without root
+test-vm: ## Linux's own initiators (open-iscsi, sg3-utils, NVMe/TCP) before Vega in a guest, without root
 	@scripts/install.sh vm && scripts/test.sh vm
 
 perf: ## measure against tgt and istgt (and SPDK, where SPDK_DIR names a built one) on this machine

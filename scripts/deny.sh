@@ -33,7 +33,7 @@ while IFS='|' read -r name licence; do
     acceptable "$licence" || { printf 'deny: %s: licence %s is not on the list of deny.toml\n' "$name" "$licence" >&2; bad=1; }
 done < <(cargo tree --workspace --edges normal,build --prefix none --format '{p}|{l}' | sed 's/ (\*)$//' | grep '|' | sort -u)
 
-for crate in reactor volume iscsi_proto scsi iscsi_target; do
+for crate in reactor volume iscsi_proto scsi iscsi_target nvme nvme_emulated nvme_pci vfio; do
     if cargo tree --package "$crate" --edges normal --prefix none | grep -E '^(tokio|axum|hyper|tower|reqwest|openssl)[ -]'; then
         printf 'deny: %s pulls in the crates above\n' "$crate" >&2
         bad=1

@@ -196,7 +196,7 @@ run)
     ensure_qemu_iscsi
     ;;
 test)
-    apt_install build-essential pkg-config ca-certificates libiscsi-bin e2fsprogs
+    apt_install build-essential pkg-config ca-certificates libiscsi-bin e2fsprogs tshark
     ensure_rust
     ensure_qemu_iscsi
     # Building it takes longer than what it checks; scripts/deny.sh checks the core of it without.
@@ -220,8 +220,7 @@ perf)
 fuzz)
     apt_install build-essential pkg-config ca-certificates
     ensure_rust
-    command -v rustup >/dev/null || die "fuzzing needs a nightly toolchain, and that needs rustup"
-    rustup toolchain list | grep -q '^nightly' || rustup toolchain install nightly --profile minimal >&2
+    # A nightly is not needed: scripts/fuzz.sh takes the toolchain that is there, and says which.
     ensure_cargo_tool cargo-fuzz cargo-fuzz || die "could not build cargo-fuzz"
     ;;
 esac

@@ -3,6 +3,9 @@
 # on until Ctrl-C.
 #
 # Everything goes through the command line that a person would use. A second run finds the data of the first and checks a mark in it.
+#
+# DEVICE says where the volume's blocks are: nothing, a file; "emulated", an NVMe controller in the node's memory, driven like a
+# real one; a PCI address or the path of a disk, that NVMe controller (see "vega disk list" and "vega doctor").
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,7 +13,9 @@ cd "$root"
 export PATH="$HOME/.cargo/bin:$PATH"
 
 cache=${VEGA_CACHE:-$root/.cache}
-data=${VEGA_DATA:-$root/vega-data}
+device=${DEVICE:-}
+# A volume stays on what it was made on, so each kind of device has data of its own.
+data=${VEGA_DATA:-$root/vega-data${device:+-${device//[^a-zA-Z0-9]/-}}}
 portal=${VEGA_PORTAL:-127.0.0.1:3260}
 listener=${VEGA_LISTENER:-127.0.0.1:4420}
 volume=${VEGA_VOLUME:-demo}
@@ -18,6 +23,7 @@ target=${VEGA_TARGET:-iqn.2026-11.io.vega:demo}
 subsystem=${VEGA_SUBSYSTEM:-nqn.2026-11.io.vega:demo}
 size=${VEGA_SIZE:-1GiB}
 api_listen=${VEGA_API_LISTEN:-127.0.0.1:9503}
+device_size=${VEGA_DEVICE_SIZE:-2GiB}
 host=${portal%:*}
 port=${portal##*:}
 
@@ -44,9 +50,22 @@ mkdir -p "$data"
 export VEGA_API="unix:$data/vega.sock"
 log="$data/node.log"
 
+options=(--data-dir "$data" --listen "$portal" --nvmf-listen "$listener" --api-listen "$api_listen")
+on_device=()
+if [ -n "$device" ]; then
+    case "$device" in
+    emulated) place="emulated_size = \"$device_size\"" ;;
+    /*) place="path = \"$device\"" ;;
+    *) place="pci_address = \"$device\"" ;;
+    esac
+    printf '[[device]]\nname = "demo-device"\n%s\n' "$place" >"$data/run.toml"
+    options+=(--config "$data/run.toml")
+    on_device=(--device demo-device --namespace 1)
+fi
+
 step "starting vega node: iSCSI on $portal, NVMe/TCP on $listener, data in $data, log in $log"
 # A session of its own: Ctrl-C reaches this script, which then asks the node once, instead of both.
-setsid "$vega" node --data-dir "$data" --listen "$portal" --nvmf-listen "$listener" --api-listen "$api_listen" >"$log" 2>&1 &
+setsid "$vega" node "${options[@]}" >"$log" 2>&1 &
 node=$!
 
 stop_node() {
@@ -74,7 +93,7 @@ fresh=
 if ! "$vega" volume show "$volume" >/dev/null 2>&1; then
     fresh=1
     step "creating volume $volume ($size, thin) and target $target"
-    "$vega" volume create "$volume" --size "$size"
+    "$vega" volume create "$volume" --size "$size" "${on_device[@]}"
 fi
 "$vega" target show "$target" >/dev/null 2>&1 || "$vega" target create "$target"
 "$vega" target show "$target" --output json | tr -d ' \n' | grep -q "\"$volume\"" || "$vega" target lun add "$target" 0 "$volume"
@@ -101,6 +120,8 @@ prove() {
 
 # The mark: a pattern that the previous run left in the volume (so it must hold 256 MiB), and whose number it left beside the data.
 mark_file="$data/run-mark"
+# What an emulated device held ended with the node that held it.
+[ "$device" = emulated ] && rm -f "$mark_file"
 if [ -z "$fresh" ] && [ -s "$mark_file" ]; then
     mark=$(cat "$mark_file")
     step "this data was here before: reading what the previous run left"
@@ -122,6 +143,11 @@ for _ in 1 2 3 4; do prove -c "write -P 0x5a 0 16M" -c "flush" -c "read -P 0x5a 
 busy=$!
 "$vega" top --once || say "(no counters)"
 wait "$busy"
+if [ -n "$device" ]; then
+    step "the device under it"
+    "$vega" disk list
+    "$vega" disk show demo-device --only smart-log
+fi
 
 # --- how to use it ----------------------------------------------------------------------------------------------------------------
 

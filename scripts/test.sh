@@ -28,6 +28,12 @@ do_format() { cargo fmt --all --check; }
 do_tidy() { cargo test --quiet --package vega --test tidy; }
 do_clippy() { cargo clippy --quiet --workspace --all-targets -- -D warnings; }
 do_unit() { cargo test --workspace --no-fail-fast; }
+# Driver against emulated controller, seed by seed, with faults on: too many for the debug build.
+do_nvme() {
+    local seeds=10000
+    [ "${VEGA_NIGHTLY:-0}" = 1 ] && seeds=100000
+    VEGA_NVME_SEEDS=${VEGA_NVME_SEEDS:-$seeds} cargo test --release --package nvme --test schedules
+}
 # Another configuration of the same crates, so a folder of its own; optimised, because loom walks every interleaving.
 do_loom() {
     RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=3 \
@@ -43,24 +49,24 @@ do_fuzz_build() {
 }
 do_build() { cargo build --release --package vega --package interop; }
 do_interop() {
-    local suites=(conformance qemu restart hostile load crash) options=()
+    local suites=(conformance qemu restart wire hostile nvmf_hostile load nvmf_load crash) options=()
     [ -n "$quick" ] && { suites=(restart conformance); options=(--quick); }
     # A process group of its own: whatever happens inside, nothing is left behind.
     timeout --kill-after=10 2400 "$target/release/interop" --vega "$target/release/vega" "${options[@]}" "${suites[@]}"
 }
 # Linux's own initiators, in a guest whose programs must bring everything along.
 do_vm() {
-    RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile guest --package vega --package vm_load \
+    RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile guest --package vega --package vm_load --package vm_nvme \
         --target x86_64-unknown-linux-gnu --target-dir "$target/vm" || return 1
     cargo build --release --package vm || return 1
     local programs="$target/vm/x86_64-unknown-linux-gnu/guest"
     timeout --kill-after=10 1500 "$target/release/vm" --vega "$programs/vega" --load "$programs/vm_load" \
-        --logs "$logs/vm" run
+        --nvme "$programs/vm_nvme" --logs "$logs/vm" run
 }
 do_fuzz() { scripts/install.sh fuzz && scripts/fuzz.sh "${VEGA_FUZZ_SECONDS:-60}"; }
 
 if [ ${#steps[@]} = 0 ]; then
-    steps=(format tidy clippy unit loom deny fuzz_build build interop)
+    steps=(format tidy clippy unit nvme loom deny fuzz_build build interop)
     if [ -f "${VEGA_CACHE:-.cache}/vm/checked" ]; then
         steps+=(vm)
     else

@@ -30,6 +30,10 @@ pub(crate) fn prepare(spec: &VolumeSpec, path: Option<&Path>, create: bool) -> R
             let metadata = metadata::open(&state).map_err(|error| back_end(&state, &error))?;
             Ok(prepare_opened(spec, opened, metadata))
         }
+        // No file: the core that drives the device opens it.
+        Backing::Nvme { .. } => {
+            Err(unsupported("backing", "a namespace is opened by the core of its device"))
+        }
         Backing::Device { path, confirm_serial } => {
             let opened = open_device(spec, path, confirm_serial.clone(), create)?;
             let metadata = block_device::open_metadata(&opened).map_err(|error| back_end(path, &error))?;
@@ -53,6 +57,9 @@ pub(crate) fn grow(spec: &VolumeSpec, path: Option<&Path>, size_bytes: u64) -> R
             file_open::grow(path, size_bytes).map(drop).map_err(|error| open_failed(path, &error))
         }
         (Backing::Memory, _) => Ok(()),
+        (Backing::Nvme { .. }, _) => {
+            Err(unsupported("backing", "a volume on a namespace of an NVMe device does not grow yet"))
+        }
         _ => Err(unsupported("backing", "a device volume has the size of its device; it does not grow")),
     }
 }
@@ -62,7 +69,7 @@ fn geometry(spec: &VolumeSpec) -> Result<Geometry, PlaneError> {
         .map_err(|error| unsupported("size_bytes", &error.to_string()))
 }
 
-fn serial(spec: &VolumeSpec) -> String {
+pub(crate) fn serial(spec: &VolumeSpec) -> String {
     spec.uuid.simple().to_string()
 }
 

@@ -20,6 +20,7 @@ use reactor::stats::StatsSet;
 use volume::bdev::BdevInfo;
 use volume::shared::{VolumeError, VolumeMessage};
 
+use crate::devices::plane::Home;
 use crate::placement::Placement;
 use crate::subsystems::NvmfListener;
 use crate::wiring::{CoreHandle, SharedCores};
@@ -28,6 +29,8 @@ use crate::wiring::{CoreHandle, SharedCores};
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 /// A question must not wait behind a stuck core.
 pub(crate) const QUESTION_TIMEOUT: Duration = Duration::from_secs(4);
+/// What a device gets at least to write out what it holds.
+const DEVICE_SHUTDOWN: Duration = Duration::from_secs(10);
 /// Requests that may wait for a thread; control's own bound is lower.
 const QUEUE_REQUESTS: usize = 256;
 
@@ -81,16 +84,23 @@ pub(crate) struct Worker {
     pub cores: SharedCores,
     pub state: Arc<Mutex<State>>,
     pub addresses: Addresses,
+    pub devices: Arc<[Home]>,
 }
 
 impl NodePlane {
     /// Starts the two threads over running cores.
-    pub fn start(cores: Vec<CoreHandle>, addresses: Addresses) -> Self {
+    pub fn start(cores: Vec<CoreHandle>, addresses: Addresses, devices: Vec<Home>) -> Self {
+        let devices: Arc<[Home]> = devices.into();
         let cores = Arc::new(Mutex::new(cores));
         let state = Arc::new(Mutex::new(State::default()));
         let mut threads = Vec::new();
         let mut spawn = |name: &str| {
-            let worker = Worker { cores: cores.clone(), state: state.clone(), addresses: addresses.clone() };
+            let worker = Worker {
+                cores: cores.clone(),
+                state: state.clone(),
+                addresses: addresses.clone(),
+                devices: devices.clone(),
+            };
             let (sender, receiver) = mpsc::sync_channel::<Work>(QUEUE_REQUESTS);
             let run = move || {
                 while let Ok((request, responder)) = receiver.recv() {
@@ -284,20 +294,23 @@ impl Worker {
             volume.allocated_bytes = asked?.ok().flatten();
         }
         let subsystems = self.subsystem_stats()?;
+        let devices = self.device_reports()?;
         let cores = self.cores.lock().expect("no thread panics with the cores");
         let cores = cores.iter().zip(sessions).enumerate();
         let cores = cores.map(|(index, (core, sessions))| core.report(index, sessions)).collect();
-        Ok(StatsReport { volumes, subsystems, cores })
+        Ok(StatsReport { volumes, subsystems, devices, cores })
     }
 
-    /// The front ends end first, then the volumes below them are flushed and closed.
+    /// The front ends end first, then the volumes below them are flushed and closed, then devices are shut down.
     fn drain(&self, grace: Duration) -> Result<(), PlaneError> {
         self.state().drained = true;
         let end = Instant::now() + grace;
         let left = || end.saturating_duration_since(Instant::now());
         self.on_all_cores(left(), |core, answer| self.tell(core, CoreMessage::Drain(answer)))?;
         self.on_all_cores(left(), |core, answer| self.drain_nvmf(core, answer))?;
-        self.on_all_cores(left(), |core, answer| self.tell_volumes(core, VolumeMessage::Drain(answer)))
+        self.on_all_cores(left(), |core, answer| self.tell_volumes(core, VolumeMessage::Drain(answer)))?;
+        // Devices that had no time to shut down count this as a loss of power.
+        self.on_all_cores(left().max(DEVICE_SHUTDOWN), |core, answer| self.drain_devices(core, answer))
     }
 
     /// Sends something to every core and waits until all of them have answered, side by side.

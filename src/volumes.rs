@@ -27,13 +27,14 @@ impl Worker {
             return Err(PlaneError::AlreadyExists { kind: ObjectKind::Volume, name, found });
         }
         let cores = self.core_count();
-        let core = match spec.core {
-            Some(core) if (core as usize) < cores => core as usize,
-            Some(core) => {
+        let core = match (self.device_core(&spec)?, spec.core) {
+            (Some(core), _) => core,
+            (None, Some(core)) if (core as usize) < cores => core as usize,
+            (None, Some(core)) => {
                 let reason = format!("this node has cores 0 to {}, not {core}", cores - 1);
                 return Err(PlaneError::Unsupported { field: "core", reason });
             }
-            None => self.state().placement.least_loaded(cores),
+            (None, None) => self.state().placement.least_loaded(cores),
         };
         self.open_on(core, spec, path, create)?;
         self.facts(&name)
@@ -47,7 +48,10 @@ impl Worker {
         create: bool,
     ) -> Result<(), PlaneError> {
         let name = spec.name.to_string();
-        let prepared = files::prepare(&spec, path.as_deref(), create)?;
+        let prepared = match &spec.backing {
+            Backing::Nvme { .. } => self.prepare_namespace(&spec, create)?,
+            _ => files::prepare(&spec, path.as_deref(), create)?,
+        };
         let setup = Box::new(prepared.setup);
         let (info, stats) = self.ask_volumes(core, |answer| VolumeMessage::Add { setup, answer })?;
         let mut state = self.state();
@@ -115,6 +119,13 @@ impl Worker {
             let open = state.volumes.get(name).ok_or_else(|| no_such_volume(name))?;
             (open.spec.clone(), open.path.clone())
         };
+        if let Some((device, _)) = spec.backing.namespace() {
+            let reason = format!(
+                "volume {name} is on device {device}, which another core drives than the one that has the other volumes; \
+                 volumes that are served together must be on one core"
+            );
+            return Err(PlaneError::Unsupported { field, reason });
+        }
         if spec.backing == Backing::Memory {
             let reason = format!(
                 "memory volume {name} lives on another core than the other volumes and would be empty after a move; \

@@ -1,5 +1,6 @@
 //! Starts the cores, binds the portals and hands everything to control.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
@@ -22,15 +23,24 @@ use reactor::poller::Poller;
 use reactor::wake::Waker;
 use volume::shared::{Registry, VolumeCore, VolumeMessage};
 
+use crate::devices::message::DeviceMessage;
+use crate::devices::plane::homes;
+use crate::devices::poller::DeviceCore;
+use crate::devices::take::{Facts, Source, take_all};
+
 use crate::plane::{Addresses, NodePlane, PortalGroup};
 use crate::subsystems::NvmfListener;
 
 /// Messages that may wait between two cores, or between control and a core.
 const MAILBOX_MESSAGES: usize = 1024;
 
+/// How often an address that is in use is tried again at start, and the pause between two tries.
+const LISTEN_TRIES: u32 = 60;
+const LISTEN_PAUSE: Duration = Duration::from_millis(50);
+
 /// Why the data plane did not start.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub(crate) enum StartError {
     #[error(
         "processor {processor} in reactor.cores is not one this process may use ({usable}); change reactor.cores"
     )]
@@ -52,6 +62,7 @@ pub(crate) struct CoreHandle {
     pub sender: ControlSender<CoreMessage>,
     pub nvmf: ControlSender<nvmf_target::message::CoreMessage>,
     pub volumes: ControlSender<VolumeMessage>,
+    pub devices: ControlSender<DeviceMessage>,
     pub thread: CoreThread,
     pub processor: Option<u32>,
 }
@@ -66,7 +77,17 @@ impl CoreHandle {
 /// Starts a node and runs it until it is told to stop.
 pub fn start_node(start: NodeStart) -> ExitCode {
     let NodeStart { config, log, config_file } = start;
-    let (cores, bound) = match start_cores(&config) {
+    let processors = match choose_processors(&config.reactor.cores) {
+        Ok(processors) => processors,
+        Err(error) => {
+            tracing::error!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    // Dropped last of all, when no core holds a device any more: then they go back to the kernel.
+    let (taken, _loans) = take_all(&config, processors.len(), nvme_pci::Host::this());
+    let (devices, sources) = homes(taken, processors.len());
+    let (cores, bound) = match start_cores(&config, &processors, sources) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -84,7 +105,7 @@ pub fn start_node(start: NodeStart) -> ExitCode {
         announce_memory(index, core);
     }
     let portals = bound.portals.iter().map(|(address, tag)| format!("{address},{tag}")).collect();
-    let data_plane = Arc::new(NodePlane::start(cores, addresses));
+    let data_plane = Arc::new(NodePlane::start(cores, addresses, devices));
     let listeners = bound.listeners;
     let code = run_node(NodeControl {
         config,
@@ -100,26 +121,31 @@ pub fn start_node(start: NodeStart) -> ExitCode {
 
 /// What the cores listen on.
 #[derive(Default)]
-struct Bound {
+pub(crate) struct Bound {
     /// iSCSI: address and portal group.
     portals: Vec<(SocketAddr, u16)>,
     /// NVMe/TCP, as hosts are told.
     listeners: Vec<Listener>,
 }
 
-fn start_cores(config: &Config) -> Result<(Vec<CoreHandle>, Bound), StartError> {
-    let processors = choose_processors(&config.reactor.cores)?;
+pub(crate) fn start_cores(
+    config: &Config,
+    processors: &[Option<CoreId>],
+    sources: Vec<Vec<(Facts, Source)>>,
+) -> Result<(Vec<CoreHandle>, Bound), StartError> {
     let wakers: Vec<Waker> =
         processors.iter().map(|_| Waker::new()).collect::<Result<_, _>>().map_err(StartError::Waker)?;
     let volumes = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let iscsi = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let nvmf = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
-    let endpoints = volumes.into_iter().zip(iscsi).zip(nvmf);
+    let devices = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
+    let endpoints = volumes.into_iter().zip(iscsi).zip(nvmf).zip(devices.into_iter().zip(sources));
     let mut cores = Vec::with_capacity(processors.len());
     let mut bound = Bound::default();
     for (index, ((processor, waker), endpoints)) in processors.iter().zip(wakers).zip(endpoints).enumerate() {
-        let ((volumes, iscsi), nvmf) = endpoints;
-        let handles = (iscsi.control_sender(), nvmf.control_sender(), volumes.control_sender());
+        let (((volumes, iscsi), nvmf), (devices, sources)) = endpoints;
+        let (sender, nvmf_sender) = (iscsi.control_sender(), nvmf.control_sender());
+        let (volumes_sender, devices_sender) = (volumes.control_sender(), devices.control_sender());
         let core_config = CoreConfig {
             core: *processor,
             idle: idle_policy(config),
@@ -136,6 +162,8 @@ fn start_cores(config: &Config) -> Result<(Vec<CoreHandle>, Bound), StartError> 
             volumes,
             iscsi,
             nvmf,
+            devices,
+            sources,
             portals: if accepts { config.iscsi.portals.clone() } else { Vec::new() },
             listeners: if accepts { config.nvmf.listeners.clone() } else { Vec::new() },
         };
@@ -154,8 +182,14 @@ fn start_cores(config: &Config) -> Result<(Vec<CoreHandle>, Bound), StartError> 
         bound.portals.extend(here.portals);
         bound.listeners.extend(here.listeners);
         let processor = processor.map(|CoreId(id)| id as u32);
-        let (sender, nvmf, volumes) = handles;
-        cores.push(CoreHandle { sender, nvmf, volumes, thread, processor });
+        cores.push(CoreHandle {
+            sender,
+            nvmf: nvmf_sender,
+            volumes: volumes_sender,
+            devices: devices_sender,
+            thread,
+            processor,
+        });
     }
     Ok((cores, bound))
 }
@@ -167,6 +201,8 @@ struct CoreSetup {
     volumes: Endpoint<VolumeMessage>,
     iscsi: Endpoint<CoreMessage>,
     nvmf: Endpoint<nvmf_target::message::CoreMessage>,
+    devices: Endpoint<DeviceMessage>,
+    sources: Vec<(Facts, Source)>,
     portals: Vec<PortalConfig>,
     listeners: Vec<ListenerConfig>,
 }
@@ -192,16 +228,33 @@ impl CoreSetup {
         let nvmf = NvmfCore::new(core, self.nvmf_settings, self.nvmf, nvmf_portals, registry.clone());
         // The volumes come first: what they have to say is then heard in the same turn.
         let volumes = VolumeCore::new(core, registry, self.volumes);
-        Ok((vec![Box::new(volumes), Box::new(iscsi), Box::new(nvmf)], bound))
+        // The devices come last: what all the others have submitted goes out by one doorbell.
+        let devices = DeviceCore::new(core, self.sources, self.devices);
+        Ok((vec![Box::new(volumes), Box::new(iscsi), Box::new(nvmf), Box::new(devices)], bound))
     }
 }
 
+/// Binds, on the core's own thread before its loop begins. An address in use is tried again for a while: the kernel takes the
+/// io_uring of a process that was killed apart in the background, and until then its listening sockets are there.
 fn listen(
     core: &Core,
     key: &'static str,
     address: SocketAddr,
 ) -> Result<Box<dyn reactor::net::Listener>, StartError> {
-    core.network.listen(address).map_err(|source| StartError::Listen { key, address, source })
+    let mut tries = 0;
+    loop {
+        match core.network.listen(address) {
+            Ok(listener) => return Ok(listener),
+            Err(source) if source.kind() == ErrorKind::AddrInUse && tries < LISTEN_TRIES => {
+                if tries == 0 {
+                    tracing::warn!("{address} is in use; trying again for a while");
+                }
+                tries += 1;
+                std::thread::sleep(LISTEN_PAUSE);
+            }
+            Err(source) => return Err(StartError::Listen { key, address, source }),
+        }
+    }
 }
 
 fn settings(config: &Config, cores: usize) -> Settings {
@@ -249,7 +302,7 @@ fn idle_policy(config: &Config) -> IdlePolicy {
 }
 
 /// Every second processor by default, at least one; `None` where the system names none.
-fn choose_processors(cores: &Cores) -> Result<Vec<Option<CoreId>>, StartError> {
+pub(crate) fn choose_processors(cores: &Cores) -> Result<Vec<Option<CoreId>>, StartError> {
     let usable = available_cores();
     match cores {
         Cores::Auto => {

@@ -6,6 +6,7 @@
 //!
 //! Blocking work on files (create, open, grow, delete) is done by the data plane on a thread of its own.
 
+mod device;
 mod error;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use crate::model::{
     AnaState, ControllerId, ControllerInfo, IscsiName, Nqn, PortId, ResolvedSubsystem, ResolvedTarget,
     SessionId, SessionInfo, VolumeName, VolumeSpec,
 };
+pub use device::DeviceReport;
 pub use error::{ObjectKind, PlaneError};
 
 /// Serves volumes, targets and subsystems. Implemented by the composition root; by a fake in tests.
@@ -114,7 +116,7 @@ pub enum Request {
         /// Which.
         id: ControllerId,
     },
-    /// Counters of volumes, subsystems and cores.
+    /// Counters of volumes, subsystems, devices and cores, and how the devices are.
     Stats,
     /// Accept no more, finish what is in flight within `grace`, flush and close everything, and keep no door
     /// open afterwards: every later request is answered with [`PlaneError::ShuttingDown`].
@@ -230,6 +232,8 @@ pub struct StatsReport {
     pub volumes: Vec<VolumeStats>,
     /// Every subsystem on the core that serves it, and discovery on every core that has a controller of it.
     pub subsystems: Vec<SubsystemStats>,
+    /// Every NVMe device of the configuration, in its order.
+    pub devices: Vec<DeviceReport>,
     /// Every core.
     pub cores: Vec<CoreReport>,
 }

@@ -3,6 +3,8 @@
 //! For tests of everything above the bridge, here and elsewhere, and to try the API without cores. It is strict where
 //! the contract of [`Request`] is: a volume that is used must be open, an existing file is never taken over.
 
+mod device;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +13,15 @@ use reactor::stats::{CoreStats, StatsSet};
 use uuid::Uuid;
 
 use crate::bridge::{
-    CoreReport, DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, SubsystemStats,
-    VolumeFacts, VolumeStats,
+    CoreReport, DataPlane, DeviceReport, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport,
+    SubsystemStats, VolumeFacts, VolumeStats,
 };
 use crate::model::{
-    AnaState, ControllerId, ControllerInfo, IscsiName, Nqn, PortId, ResolvedSubsystem, ResolvedTarget,
-    SessionInfo, VolumeName, VolumeSpec,
+    AnaState, ControllerId, ControllerInfo, DeviceName, DeviceState, IscsiName, Nqn, PortId,
+    ResolvedSubsystem, ResolvedTarget, SessionInfo, VolumeName, VolumeSpec,
 };
+
+pub use device::fake_device;
 
 /// What survives a restart of the data plane: identity and size of each data file.
 pub type FakeDisk = Arc<Mutex<BTreeMap<PathBuf, (Uuid, u64)>>>;
@@ -46,6 +50,7 @@ struct Inner {
     subsystems: BTreeMap<Nqn, ResolvedSubsystem>,
     sessions: Vec<SessionInfo>,
     controllers: Vec<ControllerInfo>,
+    devices: Vec<DeviceReport>,
     faults: BTreeMap<&'static str, VecDeque<Fault>>,
     log: Vec<&'static str>,
     /// Responders of requests that are never answered; dropping one would be an answer.
@@ -104,6 +109,13 @@ impl FakeDataPlane {
     /// Pretends that a host has connected.
     pub fn add_controller(&self, controller: ControllerInfo) {
         self.inner().controllers.push(controller);
+    }
+
+    /// Pretends that the node drives a device; one of that name is replaced.
+    pub fn set_device(&self, device: DeviceReport) {
+        let mut inner = self.inner();
+        inner.devices.retain(|known| known.name != device.name);
+        inner.devices.push(device);
     }
 
     /// Pretends that I/O was done on a volume that is served.
@@ -193,6 +205,9 @@ impl FakeDataPlane {
         path: Option<PathBuf>,
         create: bool,
     ) -> Result<Reply, PlaneError> {
+        if let Some((device, nsid)) = spec.backing.namespace() {
+            inner.namespace(device, nsid)?;
+        }
         if let Some(path) = &path {
             let mut disk = self.disk();
             match disk.get(path) {
@@ -250,7 +265,8 @@ impl FakeDataPlane {
             }
         });
         let subsystems = subsystems.collect();
-        StatsReport { volumes: volumes.collect(), subsystems, cores: vec![core] }
+        let devices = inner.devices.clone();
+        StatsReport { volumes: volumes.collect(), subsystems, devices, cores: vec![core] }
     }
 }
 
@@ -263,6 +279,20 @@ impl Inner {
     fn volume(&mut self, name: &VolumeName) -> Result<&mut OpenVolume, PlaneError> {
         let missing = || PlaneError::NotFound { kind: ObjectKind::Volume, name: name.to_string() };
         self.volumes.get_mut(name).ok_or_else(missing)
+    }
+
+    /// A volume lives on a namespace only while its device takes I/O.
+    fn namespace(&self, name: &DeviceName, nsid: u32) -> Result<(), PlaneError> {
+        let missing = || PlaneError::NotFound { kind: ObjectKind::Device, name: name.to_string() };
+        let device = self.devices.iter().find(|device| device.name == *name).ok_or_else(missing)?;
+        let refused = |reason: String| PlaneError::Device { device: name.to_string(), reason };
+        if device.state != DeviceState::Ready {
+            return Err(refused(device.problem.clone().unwrap_or_else(|| device.state.as_str().to_owned())));
+        }
+        match device.namespaces.iter().any(|namespace| namespace.nsid == nsid) {
+            true => Ok(()),
+            false => Err(refused(format!("it has no namespace {nsid}"))),
+        }
     }
 
     fn close(&mut self, name: &VolumeName) -> Result<(), PlaneError> {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// A volume name is a DNS label.
-pub const VOLUME_NAME_BYTES_MAX: usize = 63;
+/// Names of volumes and devices are DNS labels.
+pub const DNS_LABEL_BYTES_MAX: usize = 63;
 /// RFC 7143, section 4.2.7.2.
 pub const ISCSI_NAME_BYTES_MAX: usize = 223;
 /// RFC 7143, section 9.2.1: fewer than 96 random bits need another protection below.
@@ -18,6 +18,14 @@ pub const ALIAS_BYTES_MAX: usize = 255;
 pub const VOLUME_BYTES_MIN: u64 = 1 << 20;
 /// Largest volume: a signed 64-bit file offset is the first thing that ends; this is far below it.
 pub const VOLUME_BYTES_MAX: u64 = 1 << 55;
+/// NVMe devices of a node. Each takes queues and a poller on a core.
+pub const DEVICES_MAX: usize = 64;
+/// Smallest emulated device.
+pub const EMULATED_BYTES_MIN: u64 = 8 << 20;
+/// Largest emulated device: it is memory of the node, taken as it is written to.
+pub const EMULATED_BYTES_MAX: u64 = 1 << 40;
+/// Largest namespace identifier of a device (NVMe Base specification, section 3.2.1.2: FFFFFFFFh stands for all).
+pub const DEVICE_NSID_MAX: u32 = 0xFFFF_FFFE;
 /// Volumes of a node.
 pub const VOLUMES_MAX: usize = 4096;
 /// Targets of a node.
@@ -92,6 +100,7 @@ const _: () = {
     assert!(NAMESPACES_PER_SUBSYSTEM_MAX == NSID_MAX as usize, "NSID 0 names no namespace");
     // 4096 bytes of identifiers of 4 bytes each.
     assert!(NSID_MAX <= 4096 / 4, "an active namespace list holds every NSID");
+    assert!(EMULATED_BYTES_MIN >= 2 * VOLUME_BYTES_MIN, "a volume and its label fit on the smallest device");
     assert!(VOLUME_BYTES_MAX < i64::MAX as u64 / 2);
     assert!(VOLUME_BYTES_MIN.is_multiple_of(4096) && VOLUME_BYTES_MAX.is_multiple_of(4096));
     assert!(QUERY_DEADLINE.as_secs() < CHANGE_DEADLINE.as_secs());

@@ -14,8 +14,8 @@ use std::time::Duration;
 use control::api::{self, ApiServer, BindError, Binding};
 use control::bridge::Bridge;
 use control::catalog::Catalog;
-use control::fake::{FakeDataPlane, Fault};
-use control::model::{ControllerInfo, Listener};
+use control::fake::{FakeDataPlane, Fault, fake_device};
+use control::model::{ControllerInfo, DeviceState, Listener};
 use control::service::{NodeFacts, Service};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -288,6 +288,51 @@ fn controllers_are_listed_and_dropped() {
     assert_eq!(node.get("/v1/controllers").is(200).json(), json!([]));
     node.plane.inject("controllers", Fault::Silent);
     node.get("/v1/controllers").problem(504, "deadline-exceeded");
+}
+
+#[test]
+fn devices_are_shown_with_their_namespaces_and_make_the_node_ready() {
+    let node = Node::start();
+    assert_eq!(node.get("/v1/devices").is(200).json(), json!([]));
+    node.plane.set_device(fake_device("fast-1"));
+    // Counters that were read a moment ago are not read again.
+    let change = json!({ "name": "hot", "size_bytes": 1 << 20, "backing": { "nvme": { "device": "fast-1", "namespace": 2 } } });
+    node.call("POST", "/v1/volumes", Some(change.clone())).is(201);
+    let devices = node.get("/v1/devices").is(200).json();
+    assert_eq!((&devices[0]["name"], &devices[0]["state"]), (&json!("fast-1"), &json!("ready")));
+    assert_eq!(devices[0]["pci_address"], "0000:01:00.0");
+    assert_eq!(devices[0]["namespaces"][1]["volume"], "hot");
+    assert_eq!(devices[0]["health"]["temperature_celsius"], 38);
+    assert_eq!(devices[0].get("smart_log"), None);
+    let device = node.get("/v1/devices/fast-1").is(200).json();
+    assert_eq!(
+        (&device["smart_log"]["percent_used"], &device["id_ctrl"]["fr"]),
+        (&json!(3), &json!("2B2QEXM7"))
+    );
+    node.get("/v1/devices/slow-1").problem(404, "not-found");
+    node.get("/v1/devices/Fast").problem(422, "invalid-value");
+    let again = |name: &str| {
+        let mut volume = change.clone();
+        volume["name"] = name.into();
+        node.call("POST", "/v1/volumes", Some(volume))
+    };
+    again("other").problem(409, "in-use");
+    again("hot").is(200);
+    let elsewhere =
+        json!({ "name": "x", "size_bytes": 1 << 20, "backing": { "nvme": { "device": "slow-1" } } });
+    node.call("POST", "/v1/volumes", Some(elsewhere)).problem(404, "not-found");
+    let mut faulted = fake_device("fast-2");
+    (faulted.state, faulted.problem) = (DeviceState::Faulted, Some("pulled the plug".to_owned()));
+    node.plane.set_device(faulted);
+    node.call("POST", "/v1/volumes", Some(new_volume("fresh"))).is(201);
+    let ready = node.get("/readyz?verbose").is(503);
+    assert!(ready.text().contains("device/fast-2 failed: pulled the plug\n"), "{}", ready.text());
+    assert!(!ready.text().contains("device/fast-1 failed"), "{}", ready.text());
+    let stats = node.get("/v1/stats").is(200).json();
+    assert_eq!(
+        (&stats["devices"][0]["device"], &stats["devices"][0]["in_flight"]),
+        (&json!("fast-1"), &json!(7))
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! writes are safe by then (`kill -9` is the same event), and the supervisor starts it again.
 
 use std::cell::RefCell;
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -234,6 +235,8 @@ struct Running {
     stop: Arc<AtomicBool>,
     clock: MonotonicClock,
     turn: u64,
+    /// Scratch space for what is watched while the core sleeps.
+    wake_events: Vec<RawFd>,
 }
 
 impl Running {
@@ -242,7 +245,7 @@ impl Running {
         let (clock, stats) = (Rc::clone(&parts.core.clock), Arc::clone(&parts.core.stats));
         let reactor = Reactor::new(pollers, clock, stats, stall);
         let idle = IdleState::new(config.idle, MonotonicClock.now());
-        Self { reactor, idle, parts, stop, clock: MonotonicClock, turn: 0 }
+        Self { reactor, idle, parts, stop, clock: MonotonicClock, turn: 0, wake_events: Vec::new() }
     }
 
     #[expect(clippy::print_stderr, reason = "the process ends here; no log survives to say why")]
@@ -300,6 +303,7 @@ impl Running {
     fn sleep(&mut self, now: Time) -> Time {
         let waker = self.parts.core.waker.clone();
         waker.arm();
+        self.reactor.before_sleep();
         let progress = self.turn(now);
         let stopped = self.stop.load(Ordering::SeqCst);
         let now = self.clock.now();
@@ -312,6 +316,9 @@ impl Running {
             now
         } else {
             self.update_gauges();
+            self.wake_events.clear();
+            self.reactor.wake_events(&mut self.wake_events);
+            self.parts.uring.watch_events(&self.wake_events);
             self.parts.uring.sleep(self.reactor.deadline().since(now));
             let after = self.clock.now();
             let stats = &self.parts.core.stats;
@@ -321,6 +328,7 @@ impl Running {
             stats.idle_ns.add(slept_ns);
             after
         };
+        self.reactor.after_sleep();
         waker.disarm();
         slept
     }

@@ -132,6 +132,14 @@ impl MemoryRegion {
         Ok(region)
     }
 
+    /// Takes `bytes` in ordinary pages, as many as it needs and no more, touched and not locked: a few pages for a device,
+    /// which are pinned when they are mapped for it.
+    pub fn pages(bytes: usize) -> Result<Self, MemoryError> {
+        assert!(bytes > 0, "an empty region is a wiring bug");
+        Self::map(bytes, BUFFER_ALIGN_BYTES, MapFlags::MAP_POPULATE, MemoryKind::Plain)
+            .map_err(|errno| MemoryError::Refused { bytes, errno: errno as i32 })
+    }
+
     /// Takes `bytes` from the heap, zeroed and page-aligned: tests and the simulator.
     pub fn heap(bytes: usize) -> Self {
         let mapped_bytes = NonZeroUsize::new(bytes.next_multiple_of(BUFFER_ALIGN_BYTES))
@@ -214,8 +222,10 @@ mod tests {
     #[test]
     fn a_region_is_aligned_and_large_enough() {
         for bytes in [1, 4096, 4097, 3 << 20] {
-            for region in [MemoryRegion::heap(bytes), MemoryRegion::new(bytes).expect("a few MiB are there")]
-            {
+            let system = [MemoryRegion::new(bytes), MemoryRegion::pages(bytes)];
+            let system = system.map(|region| region.expect("a few MiB are there"));
+            assert!(system[1].len() < bytes + BUFFER_ALIGN_BYTES, "whole pages and no more");
+            for region in system.into_iter().chain([MemoryRegion::heap(bytes)]) {
                 assert!(region.len() >= bytes);
                 assert_eq!(region.base().as_ptr() as usize % BUFFER_ALIGN_BYTES, 0);
                 assert!(!region.is_empty());

@@ -1,5 +1,7 @@
 //! What a reactor polls: bounded work that owns its data and says whether it did any.
 
+use std::os::fd::RawFd;
+
 use crate::time::Time;
 
 /// What one call to a poller achieved; the reactor sums this into busy and idle time.
@@ -36,5 +38,18 @@ pub trait Poller {
     /// False while the poller still has work that no wake-up announces (then the core spins).
     fn may_sleep(&self) -> bool {
         true
+    }
+
+    /// The core is about to sleep: what shall wake it is armed now. The poller is polled once more after this, so nothing that
+    /// came before is missed.
+    fn before_sleep(&mut self) {}
+
+    /// The core is awake again, or did not go to sleep after all.
+    fn after_sleep(&mut self) {}
+
+    /// Appends the events (eventfds) that wake the core while it sleeps. They stay open as long as the poller lives; the core
+    /// empties them.
+    fn wake_events(&self, out: &mut Vec<RawFd>) {
+        let _ = out;
     }
 }

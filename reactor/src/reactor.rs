@@ -2,6 +2,7 @@
 //! the same function.
 
 use std::cell::Cell;
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -72,6 +73,21 @@ impl Reactor {
     /// True when no poller has work that no wake-up announces.
     pub fn may_sleep(&self) -> bool {
         self.pollers.iter().all(|poller| poller.may_sleep())
+    }
+
+    /// Every poller arms what shall wake the core.
+    pub fn before_sleep(&mut self) {
+        self.pollers.iter_mut().for_each(|poller| poller.before_sleep());
+    }
+
+    /// The core is awake.
+    pub fn after_sleep(&mut self) {
+        self.pollers.iter_mut().for_each(|poller| poller.after_sleep());
+    }
+
+    /// Appends the events that wake the core while it sleeps.
+    pub fn wake_events(&self, out: &mut Vec<RawFd>) {
+        self.pollers.iter().for_each(|poller| poller.wake_events(out));
     }
 
     /// The poller that was called last.

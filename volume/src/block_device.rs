@@ -20,7 +20,9 @@ use crate::file_open::{FileOptions, OpenedFile};
 use crate::geometry::Geometry;
 use crate::identity::{COPY_OFFSETS_BYTES, Identity, IdentityError};
 use crate::io_mode::{IoMode, choose};
-use crate::limits::{LABEL_AREA_BYTES, LABEL_METADATA_OFFSET_BYTES, METADATA_SLOT_BYTES, PAGE_BYTES};
+use crate::limits::{
+    LABEL_AREA_BYTES, LABEL_METADATA_OFFSET_BYTES, LOCK_PAUSE, LOCK_TRIES, METADATA_SLOT_BYTES, PAGE_BYTES,
+};
 use crate::lock::{holder, lock};
 use crate::metadata::{self, MetadataError, OpenedMetadata};
 use crate::open_error::OpenError;
@@ -99,16 +101,29 @@ pub fn open_metadata(opened: &OpenedFile) -> Result<OpenedMetadata, MetadataErro
     metadata::open_at(file, &opened.path, base_bytes)
 }
 
-fn open_device(path: &Path) -> Result<(File, Device), OpenError> {
-    // `O_EXCL` on a device fails while a filesystem, a volume manager or another volume has it.
-    let opened = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_EXCL.bits()).open(path);
-    let mut file = opened.map_err(|source| match source {
-        error if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
-            let holder = File::open(path).ok().and_then(|file| holder(&file));
-            OpenError::InUse { path: path.to_owned(), holder }
+/// `O_EXCL` on a device fails while a filesystem, a volume manager or another volume has it; a process that was killed lets
+/// it go soon (see `lock`).
+fn open_exclusively(path: &Path) -> Result<File, OpenError> {
+    let mut tries = 0;
+    loop {
+        let opened = OpenOptions::new().read(true).write(true).custom_flags(OFlag::O_EXCL.bits()).open(path);
+        match opened {
+            Ok(file) => return Ok(file),
+            Err(error) if error.raw_os_error() == Some(Errno::EBUSY as i32) => {
+                let holder = File::open(path).ok().and_then(|file| holder(&file));
+                tries += 1;
+                if holder.is_some() || tries == LOCK_TRIES {
+                    return Err(OpenError::InUse { path: path.to_owned(), holder });
+                }
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(error) => return Err(OpenError::io(path, "open")(error)),
         }
-        error => OpenError::io(path, "open")(error),
-    })?;
+    }
+}
+
+fn open_device(path: &Path) -> Result<(File, Device), OpenError> {
+    let mut file = open_exclusively(path)?;
     let metadata = file.metadata().map_err(OpenError::io(path, "inspect"))?;
     if !metadata.file_type().is_block_device() {
         return Err(OpenError::Kind { path: path.to_owned(), expected: "block device" });

@@ -68,7 +68,21 @@ pub const LABEL_AREA_BYTES: u64 = 1024 * 1024;
 /// Where the metadata slots lie in the label area.
 pub const LABEL_METADATA_OFFSET_BYTES: u64 = 64 * 1024;
 
+/// The piece in which both ends of a device are read for its label.
+pub const LABEL_PIECE_BYTES: u64 = 64 * 1024;
+
+/// Pieces of that work in one turn of its core.
+pub const LABEL_STEPS_PER_POLL: usize = 4;
+
+/// How often a file is tried to lock whose holder has ended: the kernel lets it go soon.
+pub const LOCK_TRIES: u32 = 100;
+
+/// The pause between two tries.
+pub const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
 const _: () = {
+    assert!(LABEL_PIECE_BYTES.is_multiple_of(PAGE_BYTES) && LABEL_PIECE_BYTES <= MAX_TRANSFER_BYTES);
+    assert!(LABEL_AREA_BYTES.is_multiple_of(LABEL_PIECE_BYTES));
     assert!(MEMORY_ATOMIC_WRITE_BYTES <= MAX_TRANSFER_BYTES);
     assert!(MAX_COMPARE_AND_WRITE_BYTES * 2 <= MAX_TRANSFER_BYTES);
     assert!((MEMORY_CHUNK_BYTES as u64).is_multiple_of(PAGE_BYTES));

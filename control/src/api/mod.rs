@@ -5,6 +5,7 @@
 //! is there already change nothing and succeed.
 
 mod controllers;
+mod devices;
 mod health;
 mod json;
 mod node;
@@ -45,6 +46,7 @@ use crate::service::Service;
         (name = "sessions", description = "iSCSI sessions that are logged in"),
         (name = "subsystems", description = "NVMe/TCP subsystems: namespaces, hosts, ANA states"),
         (name = "controllers", description = "NVMe/TCP controllers that hosts are connected to"),
+        (name = "devices", description = "NVMe devices that the node drives itself"),
         (name = "node", description = "Status, counters, health")
     )
 )]
@@ -72,6 +74,8 @@ fn routes_and_document() -> (Router<Service>, utoipa::openapi::OpenApi) {
         .routes(routes!(subsystems::set_listener_ana_state))
         .routes(routes!(controllers::list))
         .routes(routes!(controllers::drop_controller))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::show))
         .routes(routes!(node::show))
         .routes(routes!(node::stats))
         .routes(routes!(health::livez))

@@ -17,6 +17,18 @@ pub enum ObjectKind {
     Controller,
     /// A listener of NVMe/TCP; its name is its tag.
     Listener,
+    /// An NVMe device that the node drives.
+    Device,
+}
+
+impl ObjectKind {
+    /// The command that lists and shows what is of this kind.
+    pub fn command(self) -> String {
+        match self {
+            Self::Device => "disk".to_owned(),
+            kind => kind.to_string(),
+        }
+    }
 }
 
 impl std::fmt::Display for ObjectKind {
@@ -28,6 +40,7 @@ impl std::fmt::Display for ObjectKind {
             Self::Subsystem => "subsystem",
             Self::Controller => "controller",
             Self::Listener => "listener",
+            Self::Device => "device",
         })
     }
 }
@@ -85,6 +98,14 @@ pub enum PlaneError {
         /// File or device.
         path: PathBuf,
         /// Expected, found, and the remedy.
+        reason: String,
+    },
+    /// An NVMe device of the node does not serve it.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device.
+        device: String,
+        /// What is wrong, and the remedy.
         reason: String,
     },
     /// Too much is asked at once; try again.

@@ -6,18 +6,25 @@ use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
 use super::file::{self, Previous};
-use super::{CatalogError, State};
+use super::{CatalogError, State, VolumeRecord};
 use crate::limits::CATALOG_BYTES_MAX;
 
 /// Name of the document in the data directory.
 pub(super) const FILE_NAME: &str = "catalog.json";
-/// Changelog of the format: 1 is the first; 2 has subsystems.
-const VERSION: u64 = 2;
+/// Changelog of the format: 1 is the first; 2 has subsystems; 3 has volumes on NVMe devices.
+const VERSION: u64 = 3;
 
 /// The oldest version that holds all of `state`, so that an older program can be gone back to as long as nothing is
 /// in use that it would lose.
 fn version_of(state: &State) -> u64 {
-    if state.subsystems.is_empty() { 1 } else { VERSION }
+    let on_device = |record: &VolumeRecord| record.spec.backing.namespace().is_some();
+    if state.volumes.values().any(on_device) {
+        VERSION
+    } else if state.subsystems.is_empty() {
+        1
+    } else {
+        2
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub use error::CatalogError;
 
 use crate::model::{
-    Backing, ChapRole, ChapUserName, IscsiName, ModelError, Nqn, Nsid, ResolvedTarget, ResolvedUser, Secret,
-    SubsystemSpec, TargetSpec, VolumeName, VolumeSpec,
+    Backing, ChapRole, ChapUserName, DeviceName, IscsiName, ModelError, Nqn, Nsid, ResolvedTarget,
+    ResolvedUser, Secret, SubsystemSpec, TargetSpec, VolumeName, VolumeSpec,
 };
 use document::Loaded;
 use lock::DataDirLock;
@@ -76,6 +76,12 @@ impl State {
             target.luns.iter().find(|(_, name)| *name == volume).map(|(lun, _)| lun.get())
         };
         self.targets.values().filter_map(|target| Some((target.name.clone(), lun_of(target)?))).collect()
+    }
+
+    /// The volume that lives on a namespace of a device.
+    pub fn volume_on(&self, device: &DeviceName, nsid: u32) -> Option<&VolumeName> {
+        let lives_there = |record: &&VolumeRecord| record.spec.backing.namespace() == Some((device, nsid));
+        self.volumes.values().find(lives_there).map(|record| &record.spec.name)
     }
 
     /// The namespace that a volume is, if it is one.

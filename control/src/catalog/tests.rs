@@ -124,11 +124,39 @@ fn a_newer_format_is_never_touched() {
     add(&mut catalog, "b");
     drop(catalog);
     let path = dir.path().join(document::FILE_NAME);
-    let newer = std::fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 3");
+    let newer = std::fs::read_to_string(&path).unwrap().replace("\"version\": 1", "\"version\": 4");
     std::fs::write(&path, &newer).unwrap();
     let error = Catalog::open(dir.path()).err().unwrap();
-    assert!(matches!(error, CatalogError::NewerVersion { found: 3, known: 2, .. }));
+    assert!(matches!(error, CatalogError::NewerVersion { found: 4, known: 3, .. }));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), newer);
+}
+
+#[test]
+fn the_format_is_as_old_as_what_is_in_it_allows() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    let path = dir.path().join(document::FILE_NAME);
+    let is_version = |version: u64| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.contains(&format!("\"version\": {version},"))
+    };
+    add(&mut catalog, "a");
+    assert!(is_version(1));
+    let device: DeviceName = "fast-1".parse().unwrap();
+    let put = |catalog: &mut Catalog, backing: Backing| -> Result<(), CatalogError> {
+        catalog.change(|state| {
+            state.volumes.values_mut().for_each(|record| record.spec.backing = backing.clone());
+            Ok(())
+        })
+    };
+    put(&mut catalog, Backing::Nvme { device: device.clone(), namespace: 2 }).unwrap();
+    assert!(is_version(3));
+    drop(catalog);
+    let mut catalog = Catalog::open(dir.path()).unwrap();
+    let volume = |nsid| catalog.state().volume_on(&device, nsid).map(ToString::to_string);
+    assert_eq!((volume(2).as_deref(), volume(1)), (Some("a"), None));
+    put(&mut catalog, Backing::Memory).unwrap();
+    assert!(is_version(1));
 }
 
 #[test]

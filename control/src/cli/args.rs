@@ -1,6 +1,7 @@
 //! Definitions of all commands and options.
 
 mod bench;
+mod disk;
 mod nvmf;
 
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use crate::model::{
 };
 use crate::version::VERSION_AND_COMMIT;
 pub(super) use bench::BenchArgs;
+pub(super) use disk::{DiskCommand, DiskName, DoctorArgs, NvmeShape};
 pub(super) use nvmf::{ControllerCommand, SubsystemCommand, SubsystemOptions};
 
 /// Vega: block volumes over iSCSI and NVMe/TCP, served from user space
@@ -73,6 +75,11 @@ pub(super) enum Command {
     /// List and drop NVMe/TCP controllers
     #[command(subcommand)]
     Controller(ControllerCommand),
+    /// List, show, take and give back NVMe controllers; needs no node
+    #[command(subcommand)]
+    Disk(DiskCommand),
+    /// Check whether this machine is prepared for user-space NVMe, and say what fixes it; needs no node
+    Doctor(DoctorArgs),
     /// Show the node
     Status,
     /// Watch operations, throughput and latency of each volume
@@ -167,8 +174,10 @@ pub(super) enum BackingKind {
     File,
     /// Memory of the node: empty again after every start
     Memory,
-    /// The block device given with --device
+    /// The block device whose path --device gives
     Device,
+    /// A namespace of the node's NVMe device whose name --device gives
+    Nvme,
 }
 
 #[derive(Subcommand)]
@@ -186,9 +195,12 @@ pub(super) enum VolumeCommand {
         /// Where the blocks are
         #[arg(long, value_enum, default_value_t)]
         backing: BackingKind,
-        /// Block device, for --backing device
-        #[arg(long, value_name = "PATH", required_if_eq("backing", "device"))]
-        device: Option<PathBuf>,
+        /// Block device (a path), or NVMe device of the node (a name, as "vega disk list" shows it); says the backing, too
+        #[arg(long, value_name = "PATH|NAME", required_if_eq_any([("backing", "device"), ("backing", "nvme")]))]
+        device: Option<String>,
+        /// Namespace of the NVMe device [default: 1]
+        #[arg(long, value_name = "NSID", requires = "device")]
+        namespace: Option<u32>,
         /// Serial number or UUID of a device that holds something and may be overwritten
         #[arg(long, value_name = "SERIAL", requires = "device")]
         confirm_serial: Option<String>,

@@ -54,6 +54,24 @@ pub(super) enum CliError {
     Bench(BenchRefusal),
     #[error("cannot write the plot to {path}: {source}")]
     Plot { path: PathBuf, source: std::io::Error },
+    #[error(transparent)]
+    Pci(#[from] nvme_pci::PciError),
+    #[error(
+        "{name:?} names no controller of this machine; give its PCI address (0000:01:00.0) or the path of its disk \
+         (/dev/nvme0n1), as \"vega disk list\" shows them"
+    )]
+    NoDiskOfMachine { name: String },
+    #[error(
+        "{name} would be a device of a node, and none runs here; start one with \"vega node\", say where it is with --api, or \
+         give a PCI address or the path of a disk"
+    )]
+    NoDevice { name: String },
+    #[error(
+        "{disk} has not told this: no node drives it, or it is not up yet; see \"vega disk show {disk}\""
+    )]
+    NotTold { disk: String },
+    #[error("{missing} of the checks failed; \"vega doctor --script | sudo sh\" runs the commands above")]
+    NotPrepared { missing: usize },
     #[error("cannot start a command: {0}")]
     Runtime(std::io::Error),
 }
@@ -66,7 +84,8 @@ impl CliError {
             Self::Problem(problem) if problem.status == 504 => 124,
             Self::Bench(refusal) if refusal.is_usage => 2,
             Self::Endpoint { .. } | Self::LunMapping { .. } | Self::Namespace { .. } => 2,
-            Self::NothingToSet { .. } | Self::Model(_) => 2,
+            Self::NothingToSet { .. } | Self::Model(_) | Self::NoDiskOfMachine { .. } => 2,
+            Self::Pci(error) if error.is_usage() => 2,
             Self::Config(_) | Self::Level(_) => 2,
             _ => 1,
         }

@@ -8,6 +8,8 @@ mod args;
 mod bench;
 mod client;
 mod controller;
+mod disk;
+mod doctor;
 mod error;
 mod output;
 mod secret;
@@ -23,6 +25,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use nvme_pci::Host;
 
 use crate::config::{self, Config, Environment};
 use crate::logging::{self, LogHandle};
@@ -85,7 +88,12 @@ pub enum Outcome {
 }
 
 /// Executes a command line, first word being the program's name.
-pub fn execute(args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -> Outcome {
+pub fn execute(args: impl IntoIterator<Item = OsString>, streams: Streams<'_>) -> Outcome {
+    execute_on(&Host::this(), args, streams)
+}
+
+/// The same on another machine.
+fn execute_on(host: &Host, args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_>) -> Outcome {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
@@ -101,7 +109,7 @@ pub fn execute(args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_
             let start = BenchStart { options: args.options(), format: cli.global.output };
             return Outcome::RunBench(Box::new(start));
         }
-        _ => command(cli, &mut streams),
+        _ => command(cli, host, &mut streams),
     };
     match result {
         Ok(()) => Outcome::Exit(0),
@@ -114,32 +122,48 @@ pub fn execute(args: impl IntoIterator<Item = OsString>, mut streams: Streams<'_
     }
 }
 
-fn command(cli: Cli, streams: &mut Streams<'_>) -> Result<(), CliError> {
+fn command(cli: Cli, host: &Host, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let Cli { global, command } = cli;
     let mut printer = Printer::new(global.output, &mut *streams.out);
     match command {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "vega", &mut script);
-            return printer.raw(&script);
+            printer.raw(&script)
         }
-        Command::Openapi => return printer.raw(crate::api::openapi_json().as_bytes()),
-        _ => {}
+        Command::Openapi => printer.raw(crate::api::openapi_json().as_bytes()),
+        Command::Disk(command) => disk::run(command, &global, host, &mut printer, streams.err),
+        Command::Doctor(args) => doctor::run(&args, host, &mut printer),
+        command => {
+            let client = Client::new(&global)?;
+            ask_node(command, &client, &mut printer, streams.input, streams.err, streams.interactive)
+        }
     }
-    let client = Client::new(&global)?;
+}
+
+/// Commands that are requests to a node.
+fn ask_node(
+    command: Command,
+    client: &Client,
+    printer: &mut Printer<'_>,
+    input: &mut dyn Read,
+    err: &mut dyn Write,
+    interactive: bool,
+) -> Result<(), CliError> {
     match command {
-        Command::Volume(command) => {
-            volume::run(command, &client, &mut printer, streams.input, streams.err, streams.interactive)
-        }
-        Command::Target(command) => target::run(command, &client, &mut printer, streams.input, streams.err),
-        Command::Session(command) => session::run(command, &client, &mut printer),
-        Command::Subsystem(command) => subsystem::run(command, &client, &mut printer, streams.err),
-        Command::Controller(command) => controller::run(command, &client, &mut printer),
-        Command::Status => session::status(&client, &mut printer),
-        Command::Top(options) => top::run(options, &client, &mut printer),
-        Command::Node(_) | Command::Bench(_) | Command::Completions { .. } | Command::Openapi => {
-            unreachable!("handled before a client is made")
-        }
+        Command::Volume(command) => volume::run(command, client, printer, input, err, interactive),
+        Command::Target(command) => target::run(command, client, printer, input, err),
+        Command::Session(command) => session::run(command, client, printer),
+        Command::Subsystem(command) => subsystem::run(command, client, printer, err),
+        Command::Controller(command) => controller::run(command, client, printer),
+        Command::Status => session::status(client, printer),
+        Command::Top(options) => top::run(options, client, printer),
+        Command::Node(_)
+        | Command::Bench(_)
+        | Command::Disk(_)
+        | Command::Doctor(_)
+        | Command::Completions { .. }
+        | Command::Openapi => unreachable!("handled before a client is made"),
     }
 }
 

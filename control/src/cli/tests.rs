@@ -13,9 +13,9 @@ use crate::model::{ConnectionInfo, ControllerInfo, ControllerKind, QueueInfo, Se
 use crate::service::tests::Fixture;
 
 /// A node that serves in the background until it is dropped.
-struct Node {
+pub(super) struct Node {
     socket: PathBuf,
-    plane: Arc<FakeDataPlane>,
+    pub(super) plane: Arc<FakeDataPlane>,
     _dir: tempfile::TempDir,
     stop: watch::Sender<bool>,
     runtime: Option<tokio::runtime::Runtime>,
@@ -23,7 +23,7 @@ struct Node {
 }
 
 impl Node {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("vega.sock");
         let runtime =
@@ -38,13 +38,16 @@ impl Node {
         Self { socket, plane, _dir: dir, stop, runtime: Some(runtime), _fixture: fixture }
     }
 
+    pub(super) fn api(&self) -> String {
+        format!("unix:{}", self.socket.display())
+    }
+
     fn run(&self, line: &str) -> Ran {
         self.run_with(line, "", false)
     }
 
     fn run_with(&self, line: &str, input: &str, interactive: bool) -> Ran {
-        let api = format!("unix:{}", self.socket.display());
-        run(&["--api", &api], line, input, interactive)
+        run(&["--api", &self.api()], line, input, interactive)
     }
 }
 
@@ -55,17 +58,21 @@ impl Drop for Node {
     }
 }
 
-struct Ran {
-    code: u8,
-    out: String,
-    err: String,
+pub(super) struct Ran {
+    pub(super) code: u8,
+    pub(super) out: String,
+    pub(super) err: String,
 }
 
 fn run(options: &[&str], line: &str, input: &str, interactive: bool) -> Ran {
+    run_on(&Host::this(), options, line, input, interactive)
+}
+
+pub(super) fn run_on(host: &Host, options: &[&str], line: &str, input: &str, interactive: bool) -> Ran {
     let words = ["vega"].into_iter().chain(line.split_whitespace()).chain(options.iter().copied());
     let (mut input, mut out, mut err) = (input.as_bytes(), Vec::new(), Vec::new());
     let streams = Streams { input: &mut input, out: &mut out, err: &mut err, interactive };
-    let code = match execute(words.map(OsString::from).collect::<Vec<_>>(), streams) {
+    let code = match execute_on(host, words.map(OsString::from).collect::<Vec<_>>(), streams) {
         Outcome::Exit(code) => code,
         Outcome::StartNode(_) | Outcome::RunBench(_) => panic!("no test here starts a role"),
     };

@@ -21,12 +21,18 @@ pub(super) fn run(
     interactive: bool,
 ) -> Result<(), CliError> {
     match command {
-        VolumeCommand::Create { name, size, block_size, backing, device, confirm_serial, uuid, core } => {
-            let backing = match (backing, device) {
-                (BackingKind::Memory, _) => Backing::Memory,
-                (_, Some(path)) => Backing::Device { path, confirm_serial },
-                (_, None) => Backing::File,
-            };
+        VolumeCommand::Create {
+            name,
+            size,
+            block_size,
+            backing,
+            device,
+            namespace,
+            confirm_serial,
+            uuid,
+            core,
+        } => {
+            let backing = backing_of(backing, device, namespace, confirm_serial)?;
             let size_bytes = size.0;
             let new = NewVolume { name, size_bytes, block_size, backing, uuid, core };
             new.to_spec().validate()?;
@@ -66,6 +72,26 @@ pub(super) fn run(
             let value = delete(client, &name, delete_data)?;
             let deleted: VolumeDeleted = client.read(value.clone())?;
             printer.done(&value, &epitaph(&deleted))
+        }
+    }
+}
+
+/// A device that is a path is a block device of the kernel; a name is a device of the node.
+fn backing_of(
+    kind: BackingKind,
+    device: Option<String>,
+    namespace: Option<u32>,
+    confirm_serial: Option<String>,
+) -> Result<Backing, CliError> {
+    match (kind, device) {
+        (BackingKind::Memory, _) => Ok(Backing::Memory),
+        (_, None) => Ok(Backing::File),
+        (BackingKind::Device, Some(path)) => Ok(Backing::Device { path: path.into(), confirm_serial }),
+        (BackingKind::File, Some(path)) if path.contains('/') => {
+            Ok(Backing::Device { path: path.into(), confirm_serial })
+        }
+        (BackingKind::File | BackingKind::Nvme, Some(name)) => {
+            Ok(Backing::Nvme { device: name.parse()?, namespace: namespace.unwrap_or(1) })
         }
     }
 }
@@ -143,6 +169,7 @@ fn details(view: &VolumeView) -> Vec<(&'static str, String)> {
     let spec = &view.spec;
     let backing = match &spec.backing {
         Backing::Device { path, .. } => format!("device {}", path.display()),
+        Backing::Nvme { device, namespace } => format!("namespace {namespace} of NVMe device {device}"),
         other => other.kind().to_owned(),
     };
     let cache = match view.volatile_write_cache {

@@ -3,6 +3,7 @@
 //! Order, later wins: built-in defaults, the file, `VEGA_<SECTION>__<KEY>` variables, command-line options.
 //! `vega.example.toml` documents every key with its default; a test holds the two together.
 
+mod device;
 mod environment;
 mod error;
 mod load;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+pub use device::{DeviceConfig, DevicePlace};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use load::{load, load_text};
@@ -41,6 +43,9 @@ pub struct Config {
     pub api: ApiConfig,
     /// The log.
     pub log: LogConfig,
+    /// NVMe controllers that the node drives itself.
+    #[serde(rename = "device")]
+    pub devices: Vec<DeviceConfig>,
     /// Volumes that are created when they do not exist.
     #[serde(rename = "volume")]
     pub volumes: Vec<VolumeConfig>,
@@ -326,6 +331,7 @@ impl Config {
             })?;
         }
         self.volumes.iter().try_for_each(VolumeConfig::validate)?;
+        self.validate_devices()?;
         self.targets.iter().try_for_each(TargetConfig::validate)?;
         self.subsystems.iter().try_for_each(SubsystemConfig::validate)
     }

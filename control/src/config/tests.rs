@@ -24,6 +24,7 @@ const KEYS: &str = "
     secret_file allow header_digest data_digest io_queues_per_controller
     in_capsule_data_bytes connect_s
     nqn serial_number model_number namespaces ana
+    pci_address path emulated_size confirm_serial no_iommu
 ";
 
 #[test]
@@ -38,6 +39,7 @@ fn the_example_documents_every_key_and_equals_the_defaults() {
     let config = read(&with_objects).unwrap();
     assert!(config.volumes.len() >= 2 && !config.targets.is_empty() && !config.targets[0].users.is_empty());
     assert_eq!((config.subsystems[0].namespaces.len(), config.subsystems[0].ana.len()), (2, 1));
+    assert_eq!((config.devices.len(), config.volumes[2].backing.kind()), (3, "nvme"));
     for key in KEYS.split_whitespace() {
         let shown = example.lines().any(|line| {
             line.trim_start_matches(['#', '|', ' ']).split('=').next().is_some_and(|k| k.trim() == key)

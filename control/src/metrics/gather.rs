@@ -32,6 +32,7 @@ pub async fn gather(service: &Service) -> Gathered {
     families.extend(volumes(&report.volumes));
     families.extend(subsystems(&report.subsystems));
     families.push(ana_states(service, &state));
+    families.extend(super::devices::families(&report.devices));
     families.extend(cores(&report.cores));
     families.extend(process(service.facts().started_at));
     let started = service.facts().started_at.as_second().try_into().unwrap_or(0);

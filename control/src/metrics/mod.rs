@@ -4,6 +4,7 @@
 //! protobuf format native ones as well. Names carry their unit, labels are volumes, operations, subsystems and
 //! cores, never hosts or connections, so that the number of series is bounded by the catalog.
 
+mod devices;
 mod family;
 mod format;
 mod gather;

@@ -29,6 +29,8 @@ async fn gathered() -> Gathered {
         });
         it.plane.add_controller(serde_json::from_value(controller).unwrap());
     }
+    it.plane.set_device(crate::fake::fake_device("fast-1"));
+    it.service.stats_changed();
     gather(&it.service).await
 }
 
@@ -100,6 +102,29 @@ async fn text_follows_the_rules_and_says_what_happened() {
         assert_eq!(read(&format!("vega_subsystem_ana_state{{{labels}}}")), 1.0);
     }
     assert_eq!(read("vega_core_busy_seconds_total{core=\"0\"}"), 0.0);
+    for (series, value) in [
+        ("temperature_celsius{device=\"fast-1\"}", 38.0),
+        ("available_spare_ratio{device=\"fast-1\"}", 0.97),
+        ("available_spare_threshold_ratio{device=\"fast-1\"}", 0.1),
+        ("endurance_used_ratio{device=\"fast-1\"}", 0.03),
+        ("media_errors_total{device=\"fast-1\"}", 2.0),
+        ("media_written_bytes_total{device=\"fast-1\"}", 512e6),
+        ("power_on_seconds_total{device=\"fast-1\"}", 18000.0),
+        ("critical_warning{device=\"fast-1\",warning=\"read-only\"}", 0.0),
+        ("state{device=\"fast-1\",state=\"ready\"}", 1.0),
+        ("state{device=\"fast-1\",state=\"faulted\"}", 0.0),
+        ("commands_in_flight{device=\"fast-1\",core=\"0\"}", 7.0),
+        ("queue_entries{device=\"fast-1\",core=\"0\"}", 255.0),
+        ("events_total{device=\"fast-1\",event=\"reset\"}", 1.0),
+        ("commands_total{device=\"fast-1\",core=\"0\"}", 1.0),
+        ("errors_total{device=\"fast-1\",core=\"0\"}", 0.0),
+        ("command_duration_seconds_count{device=\"fast-1\",core=\"0\"}", 1.0),
+    ] {
+        assert_eq!(read(&format!("vega_device_{series}")), value, "{series}");
+    }
+    let info = "vega_device_info{device=\"fast-1\",kind=\"pci\",pci_address=\"0000:01:00.0\",serial=\"S6P2NS0T123456\",\
+                model=\"Example 1TB\",firmware=\"2B2QEXM7\"}";
+    assert_eq!(read(info), 1.0);
     assert!(samples.keys().any(|series| series.starts_with("vega_build_info{version=")));
     if let Some(path) = std::env::var_os("VEGA_METRICS_OUT") {
         std::fs::write(path, &text).unwrap();

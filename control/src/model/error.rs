@@ -14,6 +14,25 @@ pub enum ModelError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// Not a DNS label.
+    #[error(
+        "device name {input:?}: {reason}; use the name of a [[device]] of the configuration: 1 to 63 lower-case letters, \
+         digits and '-', for example \"fast-1\""
+    )]
+    DeviceName {
+        /// What was given.
+        input: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// No namespace has that identifier.
+    #[error("namespace {nsid} is out of range; use 1 to {max}")]
+    DeviceNsid {
+        /// What was given.
+        nsid: u32,
+        /// Largest identifier.
+        max: u32,
+    },
     /// Not an iSCSI name.
     #[error(
         "iSCSI name {input:?}: {reason}; use iqn.YYYY-MM.reversed.domain[:name], for example \

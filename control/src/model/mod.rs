@@ -4,6 +4,7 @@
 //! edge (JSON, TOML, command line) and not looked at again. No type here knows a socket or a core.
 
 mod controller;
+mod device;
 mod error;
 mod identify;
 mod name;
@@ -18,6 +19,7 @@ mod target;
 mod volume;
 
 pub use controller::{ControllerId, ControllerIdError, ControllerInfo, ControllerKind, QueueInfo};
+pub use device::{DeviceKind, DeviceName, DeviceNamespace, DeviceQueuePair, DeviceState};
 pub use error::ModelError;
 pub use identify::{ModelNumber, SerialNumber};
 pub use name::{IscsiName, IscsiNameFormat, VolumeName};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::ModelError;
-use crate::limits::{ISCSI_NAME_BYTES_MAX, VOLUME_NAME_BYTES_MAX};
+use crate::limits::{DNS_LABEL_BYTES_MAX, ISCSI_NAME_BYTES_MAX};
 
 /// Name of a volume: a DNS label, so that it can be a Kubernetes object and a file name as it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
@@ -22,21 +22,28 @@ impl TryFrom<String> for VolumeName {
     type Error = ModelError;
 
     fn try_from(input: String) -> Result<Self, ModelError> {
-        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        let reason = if input.is_empty() {
-            "it is empty"
-        } else if input.len() > VOLUME_NAME_BYTES_MAX {
-            "it is longer than 63 characters"
-        } else if input.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            "it has an upper-case letter"
-        } else if !input.bytes().all(allowed) {
-            "it has a character that a DNS label cannot have"
-        } else if input.starts_with('-') || input.ends_with('-') {
-            "it begins or ends with '-'"
-        } else {
-            return Ok(Self(input));
-        };
-        Err(ModelError::VolumeName { input: shortened(input), reason })
+        match dns_label(&input) {
+            Ok(()) => Ok(Self(input)),
+            Err(reason) => Err(ModelError::VolumeName { input: shortened(input), reason }),
+        }
+    }
+}
+
+/// What keeps a name from being a DNS label.
+pub(super) fn dns_label(input: &str) -> Result<(), &'static str> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if input.is_empty() {
+        Err("it is empty")
+    } else if input.len() > DNS_LABEL_BYTES_MAX {
+        Err("it is longer than 63 characters")
+    } else if input.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Err("it has an upper-case letter")
+    } else if !input.bytes().all(allowed) {
+        Err("it has a character that a DNS label cannot have")
+    } else if input.starts_with('-') || input.ends_with('-') {
+        Err("it begins or ends with '-'")
+    } else {
+        Ok(())
     }
 }
 

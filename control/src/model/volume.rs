@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{ModelError, VolumeName};
-use crate::limits::{VOLUME_BYTES_MAX, VOLUME_BYTES_MIN};
+use super::{DeviceName, ModelError, VolumeName};
+use crate::limits::{DEVICE_NSID_MAX, VOLUME_BYTES_MAX, VOLUME_BYTES_MIN};
 
 /// Where the blocks of a volume are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -27,6 +27,19 @@ pub enum Backing {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         confirm_serial: Option<String>,
     },
+    /// A namespace of an NVMe device that the node drives itself.
+    Nvme {
+        /// Name of the device in the configuration.
+        device: DeviceName,
+        /// Namespace identifier.
+        #[serde(default = "first_namespace")]
+        #[schema(minimum = 1)]
+        namespace: u32,
+    },
+}
+
+fn first_namespace() -> u32 {
+    1
 }
 
 impl Backing {
@@ -36,6 +49,15 @@ impl Backing {
             Self::File => "file",
             Self::Memory => "memory",
             Self::Device { .. } => "device",
+            Self::Nvme { .. } => "nvme",
+        }
+    }
+
+    /// The device and the namespace, for a volume on a device that the node drives.
+    pub fn namespace(&self) -> Option<(&DeviceName, u32)> {
+        match self {
+            Self::Nvme { device, namespace } => Some((device, *namespace)),
+            _ => None,
         }
     }
 }
@@ -66,6 +88,9 @@ impl VolumeSpec {
         match &self.backing {
             Backing::Device { path, .. } if !path.is_absolute() => {
                 Err(ModelError::DevicePath { path: path.clone() })
+            }
+            Backing::Nvme { namespace, .. } if !(1..=DEVICE_NSID_MAX).contains(namespace) => {
+                Err(ModelError::DeviceNsid { nsid: *namespace, max: DEVICE_NSID_MAX })
             }
             _ => Ok(()),
         }
@@ -122,6 +147,16 @@ mod tests {
         let device = read(r#"{"device":{"path":"/dev/sdb"}}"#).unwrap();
         assert_eq!(device, Backing::Device { path: "/dev/sdb".into(), confirm_serial: None });
         assert!(read(r#"{"device":{"path":"/dev/sdb","serail":"1"}}"#).is_err());
+        let nvme = read(r#"{"nvme":{"device":"fast-1"}}"#).unwrap();
+        let device: DeviceName = "fast-1".parse().unwrap();
+        assert_eq!(nvme, Backing::Nvme { device: device.clone(), namespace: 1 });
+        assert_eq!((nvme.namespace(), nvme.kind()), (Some((&device, 1)), "nvme"));
+        assert!(read(r#"{"nvme":{"device":"fast-1","nsid":1}}"#).is_err());
+        let mut on_device = spec(1 << 20, 512);
+        for (namespace, good) in [(0, false), (1, true), (u32::MAX - 1, true), (u32::MAX, false)] {
+            on_device.backing = Backing::Nvme { device: device.clone(), namespace };
+            assert_eq!(on_device.validate().is_ok(), good, "{namespace}");
+        }
         let mut relative = spec(1 << 20, 512);
         relative.backing = Backing::Device { path: "sdb".into(), confirm_serial: None };
         assert!(relative.validate().is_err());

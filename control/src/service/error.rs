@@ -11,7 +11,7 @@ pub enum ServiceError {
     #[error(transparent)]
     Model(#[from] ModelError),
     /// There is no such thing.
-    #[error("{kind} {name} does not exist; \"vega {kind} list\" shows what does")]
+    #[error("{kind} {name} does not exist; \"vega {} list\" shows what does", .kind.command())]
     NotFound {
         /// What kind of thing.
         kind: ObjectKind,
@@ -143,6 +143,7 @@ impl ServiceError {
                 PlaneError::Unsupported { .. } => ("unsupported", 422),
                 PlaneError::NoSpace { .. } => ("no-space", 507),
                 PlaneError::BackEnd { .. } => ("back-end", 500),
+                PlaneError::Device { .. } => ("device", 503),
                 PlaneError::Overloaded { .. } => ("overloaded", 503),
                 PlaneError::DeadlineExceeded { .. } => ("deadline-exceeded", 504),
                 PlaneError::ShuttingDown => ("shutting-down", 503),

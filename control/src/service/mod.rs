@@ -4,6 +4,7 @@
 //! serialised; operations on different objects run side by side. An operation runs to its end even when the client
 //! that asked for it goes away, so that nothing is left half done by a closed connection.
 
+mod devices;
 mod error;
 mod locks;
 mod observed;
@@ -20,12 +21,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Instant;
 
+pub use devices::{DeviceDetails, DeviceHealth, DeviceView};
 pub use error::ServiceError;
 pub use subsystems::{ListenerView, NewSubsystem, SubsystemChange, SubsystemView};
 pub use targets::TargetChange;
 pub use views::{
-    Created, NewTarget, NewVolume, OpReading, StatsView, SubsystemReading, TargetView, VolumeDeleted,
-    VolumeReading, VolumeState, VolumeView,
+    Created, DeviceQueueReading, DeviceReading, NewTarget, NewVolume, OpReading, StatsView, SubsystemReading,
+    TargetView, VolumeDeleted, VolumeReading, VolumeState, VolumeView,
 };
 
 use crate::bridge::{Bridge, PlaneError, StatsReport};

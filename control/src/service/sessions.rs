@@ -3,11 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
-use super::{LastStats, OpReading, Service, ServiceError, StatsView, SubsystemReading, VolumeReading, guard};
-use crate::bridge::{CoreReport, PlaneError, Request, StatsReport, SubsystemStats, VolumeStats};
+use reactor::stats::HistogramSnapshot;
+
+use super::{
+    DeviceQueueReading, DeviceReading, LastStats, OpReading, Service, ServiceError, StatsView,
+    SubsystemReading, VolumeReading, guard,
+};
+use crate::bridge::{
+    CoreReport, DeviceReport, PlaneError, Request, StatsReport, SubsystemStats, VolumeStats,
+};
 use crate::limits::STATS_FRESH;
 use crate::model::{
-    ControllerId, ControllerInfo, CoreStatus, NodeStatus, Readiness, ReadinessCheck, SessionId, SessionInfo,
+    ControllerId, ControllerInfo, CoreStatus, DeviceQueuePair, NodeStatus, Readiness, ReadinessCheck,
+    SessionId, SessionInfo,
 };
 use crate::version;
 
@@ -58,7 +66,7 @@ impl Service {
     }
 
     /// The list of volumes has changed, so that the next reader asks anew.
-    pub(super) fn stats_changed(&self) {
+    pub(crate) fn stats_changed(&self) {
         guard(&self.inner.last_stats).at = None;
     }
 
@@ -74,6 +82,7 @@ impl Service {
             volumes: report.volumes.iter().map(reading_of).collect(),
             cores: report.cores.iter().map(core_status).collect(),
             subsystems: report.subsystems.iter().map(subsystem_reading).collect(),
+            devices: report.devices.iter().map(device_reading).collect(),
             sessions: report.cores.iter().map(|core| core.sessions).sum(),
             controllers: report.subsystems.iter().map(|subsystem| subsystem.controllers).sum(),
             connections: report.cores.iter().map(|core| core.stats.connections.get()).sum(),
@@ -105,7 +114,8 @@ impl Service {
 
     /// Whether everything desired is served.
     pub async fn readiness(&self) -> Readiness {
-        let answers = self.stats_report().await.1.map(|error| error.to_string());
+        let (report, error) = self.stats_report().await;
+        let answers = error.map(|error| error.to_string());
         let state = self.state();
         let recovered = self.inner.recovered.clone();
         let stopping = self.draining().then(|| "the node is about to stop".to_owned());
@@ -114,6 +124,9 @@ impl Service {
             check("catalog".to_owned(), recovered),
             check("not-draining".to_owned(), stopping),
         ];
+        for device in &report.devices {
+            checks.push(check(format!("device/{}", device.name), super::devices::problem_of(device)));
+        }
         self.observed(|observed| {
             let waiting = (!observed.restored)
                 .then(|| "volumes, targets and subsystems are still being opened".to_owned());
@@ -146,6 +159,21 @@ impl Service {
 
 fn check(name: String, problem: Option<String>) -> ReadinessCheck {
     ReadinessCheck { name, ok: problem.is_none(), detail: problem }
+}
+
+fn device_reading(device: &DeviceReport) -> DeviceReading {
+    let reading = |(pair, latency): &(DeviceQueuePair, HistogramSnapshot)| DeviceQueueReading {
+        core: pair.core,
+        commands: pair.commands,
+        errors: pair.errors,
+        duration_sum_ns: latency.sum_ns(),
+        duration_buckets: latency.iter().collect(),
+    };
+    DeviceReading {
+        device: device.name.clone(),
+        in_flight: device.queue_pairs.iter().map(|(pair, _)| pair.in_flight).sum(),
+        queue_pairs: device.queue_pairs.iter().map(reading).collect(),
+    }
 }
 
 fn reading_of(volume: &VolumeStats) -> VolumeReading {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::model::{
-    AuthMethod, Backing, CoreStatus, DigestPolicy, InitiatorPattern, IscsiName, Lun, Nqn, TargetSpec,
-    VolumeName, VolumeSpec,
+    AuthMethod, Backing, CoreStatus, DeviceName, DigestPolicy, InitiatorPattern, IscsiName, Lun, Nqn,
+    TargetSpec, VolumeName, VolumeSpec,
 };
 
 /// Whether an idempotent creation had anything to do.
@@ -271,6 +271,32 @@ pub struct SubsystemReading {
     pub connections: u64,
 }
 
+/// Counters of the queue pair that a core has with a device.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeviceQueueReading {
+    /// The core.
+    pub core: u32,
+    /// Commands that ended, well or not.
+    pub commands: u64,
+    /// I/Os that ended without success.
+    pub errors: u64,
+    /// Sum of the durations of commands in nanoseconds.
+    pub duration_sum_ns: u64,
+    /// Durations: upper bound of a bucket in nanoseconds, and how many fell into it; empty buckets are left out.
+    pub duration_buckets: Vec<(u64, u64)>,
+}
+
+/// Counters of one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct DeviceReading {
+    /// Its name.
+    pub device: DeviceName,
+    /// Commands in flight now.
+    pub in_flight: u64,
+    /// By queue pair.
+    pub queue_pairs: Vec<DeviceQueueReading>,
+}
+
 /// All counters at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct StatsView {
@@ -282,6 +308,9 @@ pub struct StatsView {
     pub cores: Vec<CoreStatus>,
     /// Every subsystem.
     pub subsystems: Vec<SubsystemReading>,
+    /// Every NVMe device that the node drives.
+    #[serde(default)]
+    pub devices: Vec<DeviceReading>,
     /// iSCSI sessions that are logged in.
     pub sessions: u64,
     /// NVMe/TCP controllers, of discovery and of I/O.

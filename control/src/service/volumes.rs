@@ -85,6 +85,7 @@ impl Service {
                     if state.volumes.len() >= VOLUMES_MAX {
                         return Err(ServiceError::TooMany { what: "volumes", max: VOLUMES_MAX });
                     }
+                    refuse_taken_namespace(state, &new)?;
                     let record = VolumeRecord { spec: new.to_spec(), phase: Phase::Creating };
                     state.volumes.insert(new.name.clone(), record.clone());
                     return Ok(record);
@@ -251,6 +252,20 @@ impl Service {
         self.stats_changed();
         Ok(VolumeDeleted { name, uuid, data_deleted: delete_data, data_path: kept })
     }
+}
+
+/// Two volumes on one namespace would be one volume.
+fn refuse_taken_namespace(state: &State, new: &NewVolume) -> Result<(), ServiceError> {
+    let taken = new
+        .backing
+        .namespace()
+        .and_then(|(device, nsid)| Some((device, nsid, state.volume_on(device, nsid)?)));
+    let Some((device, nsid, volume)) = taken else { return Ok(()) };
+    let (kind, name, by) =
+        (ObjectKind::Device, device.to_string(), format!("volume {volume} on its namespace {nsid}"));
+    let remedy =
+        format!("choose another namespace (\"vega disk show {device}\"), or delete that volume first");
+    Err(ServiceError::InUse { kind, name, by, remedy })
 }
 
 pub(super) fn no_volume(name: &VolumeName) -> ServiceError {

@@ -197,6 +197,16 @@ pub struct Bench {
     pub retries: u32,
 }
 
+/// What a bench's commands move their data in.
+fn buffers() -> BufferPool {
+    BufferPool::heap(&[SizeClass { bytes: 8 << 10, count: 64 }, SizeClass { bytes: 1 << 20, count: 10 }])
+}
+
+thread_local! {
+    /// The buffers of the fuzz target: to make them takes longer than all that it does with them.
+    static FUZZED_BUFFERS: BufferPool = buffers();
+}
+
 impl Bench {
     /// A bench with nexuses 1 and 2, which have heard that the unit is there.
     pub fn new(info: BdevInfo) -> Self {
@@ -205,12 +215,15 @@ impl Bench {
 
     /// A bench after a restart, with what was durable.
     pub fn with(config: LuConfig, info: BdevInfo, durable: Option<Vec<u8>>) -> Self {
+        Self::over(buffers(), config, info, durable)
+    }
+
+    fn over(pool: BufferPool, config: LuConfig, info: BdevInfo, durable: Option<Vec<u8>>) -> Self {
         let stored = durable.as_deref().map(Reservations::decode).transpose();
         let stored = stored.expect("our own blob can be read").unwrap_or_default();
         let reservations = Rc::new(ReservationCell::new(stored));
         let unit = LogicalUnit::new(config, info, Rc::clone(&reservations));
-        let classes = [SizeClass { bytes: 8 << 10, count: 64 }, SizeClass { bytes: 1 << 20, count: 10 }];
-        let (disk, pool) = (Disk::new(info), BufferPool::heap(&classes));
+        let disk = Disk::new(info);
         let mut bench = Self { unit, disk, pool, reservations, durable, store_works: true, retries: 0 };
         for number in 1..=2 {
             bench.attach(number);
@@ -383,7 +396,7 @@ pub fn cdb(data: &[u8]) {
     device.thin = shape & 2 == 0;
     device.volatile_write_cache = shape & 4 == 0;
     device.atomic_write_blocks = if shape & 8 == 0 { 256 } else { 1 };
-    let mut bench = Bench::new(device);
+    let mut bench = Bench::over(FUZZED_BUFFERS.with(Clone::clone), config(), device, None);
     while let Some((head, tail)) = rest.split_first_chunk::<20>() {
         rest = tail;
         let [who, failure, length, value, command @ ..] = head;

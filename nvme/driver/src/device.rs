@@ -41,6 +41,15 @@ pub enum DeviceError {
         /// The system's error number.
         errno: i32,
     },
+    /// Without an IOMMU, memory that is in pieces cannot be shown to a device as a whole.
+    #[error(
+        "without an IOMMU, {length_bytes} bytes must be in one piece of memory and are not; give this core huge pages of 1 GiB, \
+         or switch the IOMMU on"
+    )]
+    NotContiguous {
+        /// What was asked for.
+        length_bytes: usize,
+    },
     /// The function cannot be reset, or the system refused to.
     #[error("the function was not reset (errno {errno})")]
     NotReset {
@@ -154,6 +163,12 @@ pub trait Device {
 
     /// The event that interrupt `vector` raises, to be watched while the core sleeps; made at the first call.
     fn interrupt(&self, vector: u16) -> Result<Option<RawFd>, DeviceError>;
+
+    /// A core that polls needs no interrupts, and each costs the machine: `vector` raises its event from now on, or not any
+    /// more. A device that cannot tell raises it always, which is right as well.
+    fn arm_interrupt(&self, vector: u16, armed: bool) {
+        let _ = (vector, armed);
+    }
 }
 
 #[cfg(test)]

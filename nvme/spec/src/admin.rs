@@ -115,6 +115,50 @@ impl GetLogPage {
     }
 }
 
+/// Fields of Format NVM (Base 5.1.10).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FormatNvm {
+    /// LBA Format: its index, 6 bits.
+    pub lbaf: u8,
+    /// Metadata Settings: metadata is transferred with the data; else in a buffer of its own.
+    pub extended: bool,
+    /// Protection Information (3 bits): 0 is none.
+    pub protection: u8,
+    /// Protection Information Location: at the start of the metadata.
+    pub protection_first: bool,
+    /// Secure Erase Settings (3 bits): 0 none, 1 user data, 2 cryptographic.
+    pub secure_erase: u8,
+    /// Namespace Identifier.
+    pub nsid: u32,
+}
+
+impl FormatNvm {
+    /// Reads the fields.
+    pub fn of(sqe: &Sqe) -> Self {
+        let cdw10 = sqe.cdw10.get();
+        Self {
+            lbaf: (cdw10 & 0x0f | (cdw10 >> 12 & 0b11) << 4) as u8,
+            extended: cdw10 & 1 << 4 != 0,
+            protection: (cdw10 >> 5) as u8 & 0b111,
+            protection_first: cdw10 & 1 << 8 != 0,
+            secure_erase: (cdw10 >> 9) as u8 & 0b111,
+            nsid: sqe.nsid.get(),
+        }
+    }
+
+    /// The command.
+    pub fn sqe(&self) -> Sqe {
+        let lbaf = u32::from(self.lbaf);
+        let cdw10 = lbaf & 0x0f
+            | u32::from(self.extended) << 4
+            | u32::from(self.protection & 0b111) << 5
+            | u32::from(self.protection_first) << 8
+            | u32::from(self.secure_erase & 0b111) << 9
+            | (lbaf >> 4 & 0b11) << 12;
+        Sqe { nsid: U32::new(self.nsid), cdw10: U32::new(cdw10), ..Sqe::admin(AdminOpcode::FORMAT_NVM) }
+    }
+}
+
 /// What Get Features returns (SEL, Base 5.1.11).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FeatureSelect(pub u8);
@@ -219,6 +263,20 @@ mod tests {
         assert_eq!((sqe.cdw10.get(), sqe.cdw11.get()), (0x0003_ff70, 0x0007_0004));
         assert_eq!((sqe.cdw12.get(), sqe.cdw13.get(), sqe.cdw14.get()), (4, 1, 0x0280_0000));
         assert_eq!(GetLogPage::of(&sqe), get);
+    }
+
+    #[test]
+    fn a_format_keeps_its_fields_apart() {
+        let format = FormatNvm {
+            lbaf: 0x31,
+            extended: true,
+            protection: 5,
+            protection_first: true,
+            secure_erase: 2,
+            nsid: 4,
+        };
+        assert_eq!(format.sqe().cdw10.get(), 0x35b1);
+        assert_eq!(FormatNvm::of(&format.sqe()), format);
     }
 
     #[test]

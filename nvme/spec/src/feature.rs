@@ -212,6 +212,9 @@ impl ErrorRecovery {
     }
 }
 
+/// Interrupt Vector Configuration: the vector in bits 15:0 of dword 11, and this bit, Coalescing Disable.
+pub const COALESCING_DISABLE: u32 = 1 << 16;
+
 /// Power Management: power state in bits 4:0 of dword 11, workload hint in bits 7:5.
 pub const POWER_STATE: u32 = 0x1f;
 

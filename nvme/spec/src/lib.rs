@@ -10,7 +10,7 @@
 //! are newtypes with constants and not enums: a value this crate does not know still round-trips.
 //!
 //! Reading order: [`sqe`] and [`cqe`] (what every command and answer looks like), [`opcode`], [`status`], [`nvm`] (fields of
-//! the I/O commands), [`admin`], then [`fabrics`] and [`tcp`]. [`identify`], [`log`], [`feature`], [`ae`] and [`discovery`]
+//! the I/O commands), [`admin`], [`queue`], then [`fabrics`] and [`tcp`]. [`identify`], [`log`], [`feature`], [`ae`] and [`discovery`]
 //! are what the admin commands carry, [`register`] the properties of a controller, [`reservation`] a part of its own.
 #![no_std]
 #![forbid(unsafe_code)]
@@ -61,6 +61,7 @@ pub mod identify;
 pub mod log;
 pub mod nvm;
 pub mod opcode;
+pub mod queue;
 pub mod register;
 pub mod reservation;
 pub mod sgl;
@@ -72,7 +73,7 @@ pub use cqe::Cqe;
 pub use opcode::{AdminOpcode, NvmOpcode};
 pub use sgl::SglDescriptor;
 pub use sqe::Sqe;
-pub use status::Status;
+pub use status::{FabricsStatus, Status};
 
 /// The namespace identifier that stands for all namespaces (Base 3.2.1.2).
 pub const NSID_ALL: u32 = 0xffff_ffff;

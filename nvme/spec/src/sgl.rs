@@ -54,6 +54,16 @@ wire! {
 }
 
 impl SglDescriptor {
+    /// A descriptor of this kind; only the fields that every kind but the keyed ones has.
+    pub fn new(identifier: SglIdentifier, address: u64, length_bytes: u32) -> Self {
+        Self {
+            address: U64::new(address),
+            length_bytes: U32::new(length_bytes),
+            reserved: [0; 3],
+            identifier,
+        }
+    }
+
     /// Data of this many bytes inside the capsule, at `offset_bytes` from the start of its data.
     pub fn in_capsule(offset_bytes: u64, length_bytes: u32) -> Self {
         Self {

@@ -107,17 +107,40 @@ impl Status {
 
     /// The standard's name of the code. Codes 80h and up of type 1 are named as those of an I/O command.
     pub fn name(self) -> Option<&'static str> {
-        codes::NAMES.iter().find(|(status, _)| *status == self.code()).map(|(_, name)| *name)
+        find(codes::NAMES, self)
+    }
+
+    /// The same status as that of a Fabrics command: it prints with the name that the code has there.
+    pub const fn of_fabrics(self) -> FabricsStatus {
+        FabricsStatus(self)
+    }
+
+    fn print(self, name: Option<&str>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}h/{:02x}h", self.status_code_type().0, self.status_code())?;
+        if let Some(name) = name {
+            write!(f, " {name}")?;
+        }
+        if self.dnr() { f.write_str(" (do not retry)") } else { Ok(()) }
+    }
+}
+
+fn find(names: &'static [(Status, &'static str)], status: Status) -> Option<&'static str> {
+    names.iter().find(|(other, _)| *other == status.code()).map(|(_, name)| *name)
+}
+
+/// The status of a Fabrics command, for whoever reads it: codes 80h to 85h of type 1 mean something else there (Base 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FabricsStatus(pub Status);
+
+impl fmt::Display for FabricsStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.print(find(codes::FABRICS_NAMES, self.0).or_else(|| self.0.name()), f)
     }
 }
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}h/{:02x}h", self.status_code_type().0, self.status_code())?;
-        if let Some(name) = self.name() {
-            write!(f, " {name}")?;
-        }
-        if self.dnr() { f.write_str(" (do not retry)") } else { Ok(()) }
+        self.print(self.name(), f)
     }
 }
 

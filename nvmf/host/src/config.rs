@@ -9,7 +9,7 @@ use crate::error::ConfigError;
 use crate::limits::{
     ADMIN_TIMEOUT_MS_DEFAULT, CONNECT_TIMEOUT_MS_DEFAULT, CONTROLLER_LOSS_MS_DEFAULT,
     IO_QUEUE_ENTRIES_DEFAULT, IO_QUEUES_MAX, IO_TIMEOUT_MS_DEFAULT, KEEP_ALIVE_MS_DEFAULT,
-    NO_PATH_TIMEOUT_MS_DEFAULT, QUIESCE_UNREPORTED_MS_DEFAULT,
+    NO_PATH_TIMEOUT_MS_DEFAULT, QUIESCE_UNREPORTED_MS_DEFAULT, TRANSFER_BYTES,
 };
 
 /// Who a host is. All its associations use the same, so that a target knows them as one host (Base 5.1.25.1.28, 4.7).
@@ -79,6 +79,8 @@ pub struct ControllerConfig {
     pub io_queues: u16,
     /// Entries of an I/O submission queue; the controller may have fewer.
     pub io_queue_entries: u16,
+    /// The longest transfer that the owner asks for in one command; a controller whose MDTS is below it cannot be used.
+    pub transfer_bytes: u64,
     /// Header digests.
     pub header_digest: Digest,
     /// Data digests.
@@ -88,7 +90,7 @@ pub struct ControllerConfig {
 }
 
 impl ControllerConfig {
-    /// The defaults: one I/O queue of 128 entries, no digests.
+    /// The defaults: one I/O queue of 128 entries, commands of up to 1 MiB, no digests.
     pub fn new(address: SocketAddr, subsystem_nqn: impl Into<String>, host: HostIdentity) -> Self {
         Self {
             address,
@@ -96,6 +98,7 @@ impl ControllerConfig {
             host,
             io_queues: 1,
             io_queue_entries: IO_QUEUE_ENTRIES_DEFAULT,
+            transfer_bytes: TRANSFER_BYTES,
             header_digest: Digest::Off,
             data_digest: Digest::Off,
             timeouts: Timeouts::default(),

@@ -34,7 +34,7 @@ pub enum EndCause {
     #[error("keep alive was not answered in time")]
     KeepAliveTimeout,
     /// Connect was refused.
-    #[error("connect was refused: {0}")]
+    #[error("connect was refused: {}", .0.of_fabrics())]
     Refused(Status),
     /// The controller wants authentication, which is not offered.
     #[error("the controller requires authentication, which is not supported")]
@@ -76,9 +76,14 @@ pub enum Unsuitable {
     /// SGLs, in-capsule data or queue entry sizes that no TCP controller has.
     #[error("its queue entry or capsule sizes are not those of the TCP transport")]
     Capsules,
-    /// MDTS is below 1 MiB.
-    #[error("it allows only short transfers")]
-    TransferLimit,
+    /// MDTS is below what one command is to move.
+    #[error("its commands move at most {allowed_bytes} bytes (MDTS), and {needed_bytes} are needed")]
+    TransferLimit {
+        /// What MDTS says.
+        allowed_bytes: u64,
+        /// What the configuration asks for.
+        needed_bytes: u64,
+    },
     /// Write Zeroes is not supported; unmapping is built on it.
     #[error("it does not support write zeroes")]
     WriteZeroes,

@@ -139,7 +139,10 @@ impl HostHandle {
 
 /// A remote namespace as a block device. Dropping it closes its associations in good order.
 ///
-/// Compare and the operations built on it are left to `volume::volume::Volume`, which composes them.
+/// Compare and the operations built on it are left to `volume::volume::Volume`, which composes them of reads and writes in the one order
+/// that it keeps. NVMe's Compare would move the same bytes and not say where they differ, and a fused Compare and Write is bound to
+/// ACWU, which may be a single block. So they are atomic towards everything that comes through this device; hosts that write
+/// past it have to be kept out by a reservation.
 pub struct Namespace {
     inner: Rc<RefCell<Inner>>,
     index: usize,

@@ -85,18 +85,17 @@ pub const RECONNECT_DELAY_MS_MAX: u64 = 10_000;
 /// Time without an association after which a path is given up, by default.
 pub const CONTROLLER_LOSS_MS_DEFAULT: u64 = 600_000;
 
-/// The least transfer size that a controller must allow: no segment of a buffer is longer, so an I/O can be cut between segments.
-pub const TRANSFER_BYTES_MIN: u64 = 1 << 20;
+/// The longest command of a remote namespace, which a controller must allow: no segment of a buffer is longer, so an I/O can be cut
+/// between segments.
+pub const TRANSFER_BYTES: u64 = 1 << 20;
 
 const _: () = {
     assert!((IO_QUEUES_MAX as u32) < TOKENS_PER_CONTROLLER);
     assert!(IO_QUEUE_ENTRIES_DEFAULT as usize <= QUEUE_COMMANDS_MAX);
     assert!(ADMIN_QUEUE_ENTRIES as usize <= QUEUE_COMMANDS_MAX);
     assert!((EVENT_REQUESTS_MAX as u16) < ADMIN_QUEUE_ENTRIES);
-    assert!(
-        reactor::limits::CLASS_BYTES[reactor::limits::CLASS_BYTES.len() - 1] as u64 <= TRANSFER_BYTES_MIN
-    );
-    assert!(TRANSFER_BYTES_MIN <= MAX_TRANSFER_BYTES);
+    assert!(reactor::limits::CLASS_BYTES[reactor::limits::CLASS_BYTES.len() - 1] as u64 <= TRANSFER_BYTES);
+    assert!(TRANSFER_BYTES <= MAX_TRANSFER_BYTES);
     assert!(SCRATCH_BESIDE_PAYLOAD_BYTES <= SCRATCH_BYTES && LARGE_PAYLOAD_BYTES <= SCRATCH_BYTES);
     assert!(IO_TIMEOUT_MS_DEFAULT < NO_PATH_TIMEOUT_MS_DEFAULT && NO_PATH_TIMEOUT_MS_DEFAULT < 30_000);
     assert!(COMMANDS_MAX >= 2 * BACKLOG_ROOM && PIECES_IN_FLIGHT_MAX as usize <= BACKLOG_ROOM);

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use nvme_spec::DISCOVERY_NQN;
 use nvme_spec::discovery::{
     AddressFamily, DiscoveryEntry, DiscoveryHeader, EFLAGS_DUPLICATE_RETURNED_INFORMATION,
-    EFLAGS_EXPLICIT_PERSISTENT_CONNECTION, SubsystemType, TREQ_DISABLE_SQ_FLOW_CONTROL,
-    TREQ_SECURE_CHANNEL_NOT_REQUIRED, TcpSecurity, TransportType, pad_text,
+    EFLAGS_EXPLICIT_PERSISTENT_CONNECTION, SubsystemType, TREQ_DISABLE_SQ_FLOW_CONTROL, TcpSecurity,
+    TransportType, pad_text,
 };
 use nvme_spec::fabrics::{CNTLID_DYNAMIC, nqn_field};
 use zerocopy::IntoBytes;
@@ -60,7 +60,8 @@ fn entry(
         trtype: TransportType::TCP,
         adrfam,
         subtype,
-        treq: TREQ_SECURE_CHANNEL_NOT_REQUIRED | TREQ_DISABLE_SQ_FLOW_CONTROL,
+        // Nothing is said about a secure channel, because none is offered: hosts take "not required" for an offer of TLS.
+        treq: TREQ_DISABLE_SQ_FLOW_CONTROL,
         portid: U16::new(listener.port_id),
         cntlid: U16::new(CNTLID_DYNAMIC),
         asqsz: U16::new(ADMIN_QUEUE_ENTRIES_MAX),
@@ -126,6 +127,10 @@ mod tests {
             ]
         );
         assert_eq!(entries[2].adrfam, AddressFamily::IPV6);
+        assert!(
+            entries.iter().all(|entry| entry.treq == TREQ_DISABLE_SQ_FLOW_CONTROL),
+            "no TLS is spoken of"
+        );
         assert_eq!(entries[0].subtype, SubsystemType::CURRENT_DISCOVERY);
     }
 

@@ -29,6 +29,8 @@ mod event;
 mod fabrics;
 mod features;
 mod fused;
+#[cfg(any(test, fuzzing, feature = "fuzzing"))]
+pub mod fuzzing;
 mod identify;
 mod io;
 pub mod limits;

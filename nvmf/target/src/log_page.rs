@@ -17,12 +17,18 @@ use zerocopy::little_endian::{U16, U32, U64, U128};
 
 use crate::features::{Context, capabilities};
 use crate::limits::{
-    ADMIN_TRANSFER_BYTES_MAX, CHANGED_NAMESPACES_MAX, ERROR_LOG_ENTRIES, RESERVATION_NOTICES_MAX,
+    ADMIN_TRANSFER_BYTES_MAX, ANA_GROUPS_MAX, CHANGED_NAMESPACES_MAX, ERROR_LOG_ENTRIES,
+    NAMESPACES_PER_SUBSYSTEM_MAX, RESERVATION_NOTICES_MAX,
 };
 use crate::setup::AnaState;
 
 /// Composite temperature that is reported: there is no sensor, and 0 K would alarm whoever watches.
 const TEMPERATURE_KELVINS: u16 = 273 + 25;
+
+/// Header, NANAGRPID groups and MNAN namespaces (Base 5.1.12.1.14).
+const ANA_PAGE_BYTES: usize = size_of::<AnaHeader>()
+    + ANA_GROUPS_MAX as usize * size_of::<AnaGroup>()
+    + NAMESPACES_PER_SUBSYSTEM_MAX as usize * size_of::<u32>();
 
 /// Offset Type "index" is announced by no page here.
 pub(crate) fn check(request: &GetLogPage) -> Result<usize, Status> {
@@ -163,7 +169,8 @@ fn wire_state(state: AnaState) -> WireAnaState {
     }
 }
 
-/// LID 0Ch.
+/// LID 0Ch. The page has the size that Identify Controller implies, whatever there is to say: hosts take it in parts up to there, and
+/// an offset past the end of a page is an error.
 pub(crate) fn ana(groups: &[GroupView], change_count: u64, groups_only: bool) -> Vec<u8> {
     let header = AnaHeader {
         change_count: U64::new(change_count),
@@ -183,6 +190,7 @@ pub(crate) fn ana(groups: &[GroupView], change_count: u64, groups_only: bool) ->
         page.extend_from_slice(group.as_bytes());
         page.extend(nsids.iter().flat_map(|nsid| nsid.to_le_bytes()));
     }
+    page.resize(ANA_PAGE_BYTES, 0);
     page
 }
 
@@ -356,9 +364,13 @@ mod tests {
         let groups =
             [GroupView { group: 2, state: AnaState::Inaccessible, change_count: 4, nsids: vec![1, 3] }];
         let page = ana(&groups, 9, false);
-        assert_eq!(page.len(), 16 + 32 + 8);
+        assert_eq!(page[48..56], [1, 0, 0, 0, 3, 0, 0, 0]);
         let group = AnaGroup::read_from_bytes(&page[16..48]).unwrap();
         assert_eq!((group.ana_state(), group.namespaces.get()), (WireAnaState::INACCESSIBLE, 2));
-        assert_eq!(ana(&groups, 9, true).len(), 48);
+        let groups_only = ana(&groups, 9, true);
+        assert!(groups_only[44..].iter().all(|byte| *byte == 0) && page[56..].iter().all(|byte| *byte == 0));
+        // nvme-cli reads the longest page that Identify allows, 4 KiB at a time.
+        assert_eq!((page.len(), groups_only.len()), (16 + 32 * 32 + 1024 * 4, 5136));
+        assert!(cut(page, 4096, 1040).is_ok());
     }
 }

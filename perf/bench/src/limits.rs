@@ -32,7 +32,6 @@ pub const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 pub const CORE_BUFFER_BYTES: usize = reactor::limits::BUFFER_BUDGET_BYTES_MIN;
 
 const _: () = {
-    assert!(REQUEST_BYTES_MAX as u64 <= nvmf_host::limits::TRANSFER_BYTES_MIN);
     assert!(REQUEST_BYTES_MAX.is_multiple_of(4096) && LOGICAL_BLOCK_BYTES_MIN.is_multiple_of(512));
     assert!((DEPTH_MAX as usize) < nvmf_proto::limits::COMMANDS_MAX);
     assert!(DEPTH_MAX as u64 * QUEUES_MAX as u64 <= u32::MAX as u64);

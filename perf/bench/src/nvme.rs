@@ -46,6 +46,8 @@ impl NvmeTarget {
             io_queues: plan.queues,
             // One entry of a queue stays free.
             io_queue_entries: u16::try_from(plan.depth + 1).expect("the depth is bounded"),
+            // Some targets take no more than 128 KiB in one command; what is asked for is what they must take.
+            transfer_bytes: plan.request_bytes.into(),
             header_digest: digest(plan.header_digest),
             data_digest: digest(plan.data_digest),
             ..ControllerConfig::new(address, subsystem_nqn, HostIdentity { nqn, id: host_id })
@@ -111,6 +113,11 @@ impl NvmeDriver {
     fn split(&mut self, now: Time) -> (&mut Controller, Turn<'_>) {
         let turn = Turn { now, network: &*self.network, group: &mut *self.group, scratch: &mut self.scratch };
         (&mut self.controller, turn)
+    }
+
+    /// The longest request that the controller takes; nothing is known before it is ready.
+    pub fn transfer_bytes_max(&self) -> u64 {
+        self.controller.info().map_or(u64::MAX, |info| info.transfer_bytes_max)
     }
 
     /// Takes a Flush; it is answered with an empty buffer. False when the target's window is full.

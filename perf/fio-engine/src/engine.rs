@@ -119,7 +119,9 @@ impl<T> Engine<T> {
         let has_range = operation != Operation::Flush;
         let is_multiple = |bytes: u64| bytes.is_multiple_of(block_bytes);
         let is_whole = is_multiple(offset) && is_multiple(length.into()) && length > 0;
-        if has_range && !is_whole {
+        let moves_data = matches!(operation, Operation::Read | Operation::Write);
+        let is_too_long = moves_data && u64::from(length) > self.driver.transfer_bytes_max();
+        if has_range && !is_whole || is_too_long {
             return Taken::Invalid;
         }
         let Some(&tag) = self.free.last() else { return Taken::Busy };

@@ -4,7 +4,7 @@
 //! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out.
 //! Counts do not depend on the neighbours of a shared machine, so a change of one percent is visible where a
 //! clock shows noise of twenty. `icount list` names the cases. Reading order: this file, `blocks`, `pipe`,
-//! `path` (iSCSI), `nvme` (NVMe/TCP).
+//! `path` (iSCSI), `nvme` (NVMe/TCP), `driver` (user-space NVMe).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
@@ -13,6 +13,7 @@
 )]
 
 mod blocks;
+mod driver;
 mod nvme;
 mod path;
 mod pipe;
@@ -43,6 +44,14 @@ const CASES: &[Case] = &[
     ("nvme-read-32", "a 4 KiB read over NVMe/TCP, one of 32 that arrive together", nvme::read_32),
     ("nvme-write-1", "a 4 KiB write over NVMe/TCP from wire to wire, alone", nvme::write_1),
     ("nvme-write-32", "a 4 KiB write over NVMe/TCP, one of 32 that arrive together", nvme::write_32),
+    ("driver-1", "a 4 KiB read by the NVMe driver, alone, the device included", driver::driver_1),
+    (
+        "driver-32",
+        "a 4 KiB read by the NVMe driver, one of 32 in a turn, the device included",
+        driver::driver_32,
+    ),
+    ("driver-device-32", "the device's part of that", driver::device_32),
+    ("driver-shell-32", "the caller's part of that", driver::shell_32),
 ];
 
 fn main() -> ExitCode {

@@ -70,11 +70,11 @@ impl LentSgl {
     /// Ends the loan: the caller knows that the device will not touch the buffers any more.
     #[inline]
     pub fn reclaim(self) -> Sgl {
-        let sgl = ManuallyDrop::into_inner(self.sgl);
-        for segment in &sgl.segments {
+        // Before the list is moved, so that it is moved once.
+        for segment in &self.sgl.segments {
             segment.buffer.mark_lent(false);
         }
-        sgl
+        ManuallyDrop::into_inner(self.sgl)
     }
 }
 

@@ -140,6 +140,14 @@ impl SharedMemory {
         u32::from_le(value)
     }
 
+    /// As [`SharedMemory::load_u32_acquire`], of 64 bits that the device writes at once.
+    #[inline]
+    pub fn load_u64_acquire(&self, offset_bytes: usize) -> u64 {
+        let value = self.load_u64(offset_bytes);
+        fence(Ordering::Acquire);
+        value
+    }
+
     /// A little-endian word that tells the device to look: it sees everything written before this one.
     #[inline]
     pub fn store_u32_release(&self, offset_bytes: usize, value: u32) {
@@ -147,6 +155,26 @@ impl SharedMemory {
         fence(Ordering::Release);
         // SAFETY: inside this part and aligned; volatile because the device may read it at any time.
         unsafe { pointer.write_volatile(value.to_le()) };
+    }
+
+    /// Stores little-endian words of 64 bits, one after the other.
+    #[inline]
+    pub fn store_words<const N: usize>(&self, offset_bytes: usize, words: &[u64; N]) {
+        let pointer = self.pointer::<[u64; N]>(offset_bytes).cast::<u64>();
+        for (index, word) in words.iter().enumerate() {
+            // SAFETY: inside this part, all of the words, and aligned; volatile because the device may read them at any time.
+            unsafe { pointer.wrapping_add(index).write_volatile(word.to_le()) };
+        }
+    }
+
+    /// Loads little-endian words of 64 bits.
+    #[inline]
+    pub fn load_words<const N: usize>(&self, offset_bytes: usize) -> [u64; N] {
+        let pointer = self.pointer::<[u64; N]>(offset_bytes).cast::<u64>();
+        std::array::from_fn(|index| {
+            // SAFETY: inside this part, all of the words, and aligned; volatile because the device may write them at any time.
+            u64::from_le(unsafe { pointer.wrapping_add(index).read_volatile() })
+        })
     }
 
     /// Stores a little-endian word of 64 bits.
@@ -205,6 +233,8 @@ mod tests {
         assert_eq!(bytes[8..], [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(memory.load_u32_acquire(64), 0xa0b0_c0d0);
         assert_eq!(memory.load_u64(72), 0x0102_0304_0506_0708);
+        memory.store_words(128, &[1, 2, u64::MAX]);
+        assert_eq!((memory.load_words::<3>(128), memory.load_u64(144)), ([1, 2, u64::MAX], u64::MAX));
         assert_eq!(part.address(), memory.address() + 64);
     }
 

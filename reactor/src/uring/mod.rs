@@ -10,6 +10,7 @@
 // (`files`) or lives for ever until the completion that names the slot has been seen.
 #![allow(unsafe_code)]
 
+mod events;
 mod files;
 mod polls;
 mod setup;
@@ -147,6 +148,7 @@ struct Inner {
     polls: polls::Polls,
     waker: Waker,
     wake_armed: bool,
+    events: events::Events,
     /// Scratch space for completions, so that handling one may queue new entries.
     reaped: Vec<(u64, i32)>,
 }
@@ -257,6 +259,7 @@ impl Uring {
             polls: polls::Polls::default(),
             waker,
             wake_armed: false,
+            events: events::Events::default(),
             reaped: Vec::new(),
         };
         Ok(Self { inner: Rc::new(RefCell::new(inner)) })

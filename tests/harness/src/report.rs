@@ -19,13 +19,14 @@ pub struct Report {
     only: Option<String>,
     suite: &'static str,
     passed: u32,
+    skipped: u32,
     failures: Vec<(String, Failure)>,
 }
 
 impl Report {
     /// A report that runs only checks whose name contains `only`.
     pub fn new(only: Option<String>) -> Self {
-        Self { print: say, only, suite: "", passed: 0, failures: Vec::new() }
+        Self { print: say, only, suite: "", passed: 0, skipped: 0, failures: Vec::new() }
     }
 
     /// Names the suite that the next checks belong to.
@@ -49,6 +50,14 @@ impl Report {
             let outcome = catch_unwind(AssertUnwindSafe(body))
                 .unwrap_or_else(|_| Err(Failure::new("the check panicked; see above")));
             self.record(name, outcome);
+        }
+    }
+
+    /// Names a check that cannot be run here; it counts as ignored.
+    pub fn skip(&mut self, name: &str) {
+        if self.wants(name) {
+            self.skipped += 1;
+            (self.print)(&format!("test {} ... ignored", self.full_name(name)));
         }
     }
 
@@ -80,9 +89,9 @@ impl Report {
         }
         let good = failed == 0 && self.passed > 0;
         let word = if good { "ok" } else { "FAILED" };
-        let passed = self.passed;
+        let (passed, skipped) = (self.passed, self.skipped);
         (self.print)(&format!(
-            "\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored; 0 measured; 0 filtered out"
+            "\ntest result: {word}. {passed} passed; {failed} failed; {skipped} ignored; 0 measured; 0 filtered out"
         ));
         if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }

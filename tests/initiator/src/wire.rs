@@ -1,10 +1,14 @@
 //! A TCP socket that carries PDUs, and every way to use it badly: a byte at a time, half a PDU, a reset.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 
 use crate::limits;
 use crate::pdu::{BHS_BYTES, Digests, Pdu, crc32c};
@@ -62,7 +66,19 @@ pub struct Wire {
 impl Wire {
     /// Connects to `portal` within [`limits::PATIENCE`].
     pub fn connect(portal: SocketAddr) -> Result<Self, WireError> {
-        let stream = TcpStream::connect_timeout(&portal, limits::PATIENCE)?;
+        Self::of(TcpStream::connect_timeout(&portal, limits::PATIENCE)?)
+    }
+
+    /// As [`Wire::connect`], from this address of ours: another peer, as the target sees it.
+    pub fn connect_from(source: Ipv4Addr, portal: SocketAddr) -> Result<Self, WireError> {
+        let io = |errno: Errno| WireError::Io(errno.into());
+        let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).map_err(io)?;
+        bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::from((source, 0)))).map_err(io)?;
+        connect(fd.as_raw_fd(), &SockaddrStorage::from(portal)).map_err(io)?;
+        Self::of(TcpStream::from(fd))
+    }
+
+    fn of(stream: TcpStream) -> Result<Self, WireError> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(limits::PATIENCE))?;
         stream.set_write_timeout(Some(limits::PATIENCE))?;
@@ -79,12 +95,6 @@ impl Wire {
     /// Makes the kernel keep as little as it can for this end, so that a slow reader shows early.
     pub fn shrink_receive_buffer(&self) -> Result<(), WireError> {
         setsockopt(&self.stream, sockopt::RcvBuf, &4096)
-            .map_err(|errno| WireError::Io(std::io::Error::from(errno)))
-    }
-
-    /// Undoes [`Wire::shrink_receive_buffer`]: the reader has woken up.
-    pub fn grow_receive_buffer(&self) -> Result<(), WireError> {
-        setsockopt(&self.stream, sockopt::RcvBuf, &(1 << 20))
             .map_err(|errno| WireError::Io(std::io::Error::from(errno)))
     }
 

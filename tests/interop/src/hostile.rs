@@ -14,7 +14,7 @@ use crate::process::Held;
 use crate::report::Report;
 use crate::server::{Offer, Server, Unit};
 use crate::witness::Witness;
-use crate::{hostile_login, hostile_session};
+use crate::{hostile_login, hostile_scsi, hostile_session};
 
 /// A named attack.
 pub type Attack = (&'static str, fn(&Server, u64) -> Outcome);
@@ -24,7 +24,8 @@ const PROGRESS: u64 = 50;
 
 /// Runs the suite.
 pub fn run(report: &mut Report, options: &Options) {
-    let attacks: Vec<Attack> = [hostile_login::ATTACKS, hostile_session::ATTACKS].concat();
+    let attacks: Vec<Attack> =
+        [hostile_login::ATTACKS, hostile_session::ATTACKS, hostile_scsi::ATTACKS].concat();
     let mut stage = match Stage::set(options) {
         Ok(stage) => stage,
         Err(failure) => return report.record("start", Err(failure)),
@@ -46,6 +47,7 @@ pub fn run(report: &mut Report, options: &Options) {
     for (name, attack) in hostile_login::CHAP_ATTACKS {
         report.check(name, || hostile_login::with_chap(options, *attack));
     }
+    report.check("chap_challenges_differ_over_a_restart", || hostile_login::challenges_of_two_lives(options));
 }
 
 /// One server for all attacks, so that what they leave behind adds up.
@@ -81,10 +83,10 @@ impl Stage {
     fn close(&mut self) -> Outcome {
         self.server.ensure_alive()?;
         self.server.ensure_returned(self.held)?;
-        match self.witness.take() {
-            Some(witness) => witness.finish(),
-            None => Ok(()),
+        if let Some(witness) = self.witness.take() {
+            witness.finish()?;
         }
+        self.server.ensure_buffers_home()
     }
 }
 

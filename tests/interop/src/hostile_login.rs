@@ -25,6 +25,7 @@ pub const ATTACKS: &[Attack] = &[
     ("login_unknown_keys_are_not_understood", unknown_keys),
     ("login_bad_names_are_refused", bad_names),
     ("login_bad_session_handle_is_refused", bad_session_handle),
+    ("login_session_handle_of_another_is_refused", handle_of_another),
     ("login_version_is_refused", bad_version),
     ("login_reinstatement_ends_the_old_session", reinstatement),
     ("login_full_feature_pdus_too_early", full_feature_too_early),
@@ -42,13 +43,38 @@ pub const CHAP_ATTACKS: &[ChapAttack] = &[
     ("chap_commands_before_the_proof", chap_commands_before_proof),
 ];
 
-/// Runs a CHAP attack on a server of its own, which must then still admit who knows the secret.
+const SECRET: &str = "initiator-secret-1";
+
+fn chap_server(options: &Options) -> Outcome<Server> {
+    let chap = Credentials { name: "front".into(), secret: SECRET.into() };
+    Server::start(options, Offer { chap: Some(chap), ..Offer::of(&[Unit::memory(64)]) })
+}
+
+/// Runs a CHAP attack on a server of its own, which must then still admit who knows the secret, and has not told it.
 pub fn with_chap(options: &Options, attack: fn(&Server) -> Outcome) -> Outcome {
-    let chap = Credentials { name: "front".into(), secret: "initiator-secret-1".into() };
-    let mut server = Server::start(options, Offer { chap: Some(chap), ..Offer::of(&[Unit::memory(64)]) })?;
+    let mut server = chap_server(options)?;
     attack(&server)?;
     server.ensure_alive()?;
-    Ok(server.session(9)?.logout()?)
+    server.session(9)?.logout()?;
+    ensure(!server.log().contains(SECRET), || "the log contains the secret".to_owned())
+}
+
+/// A target that starts again does not ask what it asked before.
+pub fn challenges_of_two_lives(options: &Options) -> Outcome {
+    let mut server = chap_server(options)?;
+    let mut seen = Vec::new();
+    for life in 0..3 {
+        for _ in 0..8 {
+            let (_, bytes) = challenge(&mut Wire::connect(server.portal)?, &server.login(1))?;
+            ensure(!seen.contains(&bytes), || {
+                format!("a challenge of an earlier start came again in start {life}")
+            })?;
+            seen.push(bytes);
+        }
+        server.kill()?;
+        server.start_again()?;
+    }
+    Ok(())
 }
 
 fn first_request(server: &Server) -> Pdu {
@@ -261,6 +287,22 @@ fn bad_session_handle(server: &Server, _: u64) -> Outcome {
     login.tsih = 0xfffe;
     login.cid = 7;
     refused_with(&login, server, &[(2, 10)])
+}
+
+/// A handle that is right, but of a session of another initiator, or of the same one with another ISID.
+fn handle_of_another(server: &Server, _: u64) -> Outcome {
+    let mut victim = server.session(0x67)?;
+    victim.settle(server.lun(0))?;
+    let mut other_name = Login::normal(&format!("{INITIATOR_NAME}-thief"), TARGET_NAME).with_qualifier(0x67);
+    let mut other_isid = server.login(0x68);
+    for login in [&mut other_name, &mut other_isid] {
+        login.tsih = victim.agreed.tsih;
+        login.cid = 1;
+        refused_with(login, server, &[(2, 10)])?;
+    }
+    // It has not noticed.
+    victim.settle(server.lun(0))?;
+    Ok(victim.logout()?)
 }
 
 fn bad_version(server: &Server, _: u64) -> Outcome {

@@ -1,4 +1,4 @@
-//! Attacks in full feature phase (RFC 7143, 11; SPC-4; SBC-4).
+//! Attacks in full feature phase (RFC 7143, 11).
 
 use initiator::pdu::{Digests, FINAL, IMMEDIATE, NO_TAG, Pdu, opcode};
 use initiator::scsi::{self, status};
@@ -25,18 +25,14 @@ pub const ATTACKS: &[Attack] = &[
     ("session_data_out_without_a_task", data_out_without_task),
     ("session_data_out_wrong", data_out_wrong),
     ("session_no_ghost_write_after_abort", no_ghost_write),
+    ("session_tags_of_another_session", tags_of_another),
+    ("session_behind_a_logout", behind_a_logout),
     ("session_text_abuse", text_abuse),
     ("session_task_management", task_management),
     ("session_strange_luns", strange_luns),
-    ("scsi_every_opcode", every_scsi_opcode),
-    ("scsi_every_service_action", every_service_action),
-    ("scsi_lengths_and_addresses", scsi_lengths),
-    ("scsi_unmap_lists", unmap_lists),
-    ("scsi_reservation_lists", reservation_lists),
-    ("scsi_expected_length_mismatch", expected_length_mismatch),
 ];
 
-fn session(server: &Server) -> Outcome<Session> {
+pub fn session(server: &Server) -> Outcome<Session> {
     let mut session = server.session(0x66)?;
     session.settle(server.lun(0))?;
     Ok(session)
@@ -385,6 +381,72 @@ fn no_ghost_write(server: &Server, _: u64) -> Outcome {
     Ok(())
 }
 
+/// Task tags and transfer tags are of one session: what another session sends with them reaches nobody.
+fn tags_of_another(server: &Server, _: u64) -> Outcome {
+    let lun = server.lun(0);
+    let mut victim = server.session(0x67)?;
+    victim.settle(lun)?;
+    good(&mut victim, Command::write(lun, scsi::write_16(3072, 256), vec![0x11; 128 * 1024]))?;
+    let (command, r2t) = await_r2t(&mut victim, lun, 3072)?;
+    let asked = (r2t.word(44) as usize).min(victim.agreed.send_data_segment_bytes_max);
+    let mut data = data_out(command.itt(), r2t.word(20), r2t.word(40), vec![0x66; asked]);
+    data.set_lun(lun);
+    let mut abort = Pdu::new(opcode::TASK_MANAGEMENT | IMMEDIATE, FINAL | 1);
+    abort.set_lun(lun).set_itt(0x77).set_word(20, command.itt()).set_word(32, command.word(24));
+    each_alone(server, [data, abort])?;
+    // The victim's task is still there, and takes the victim's data only.
+    let mut data = data_out(command.itt(), r2t.word(20), r2t.word(40), vec![0x33; r2t.word(44) as usize]);
+    data.set_lun(lun);
+    victim.stamp(&mut data);
+    victim.wire.send(&data)?;
+    loop {
+        let pdu = victim.wire.recv().context("the victim's write")?;
+        match pdu.opcode() {
+            opcode::SCSI_RESPONSE => {
+                ensure(pdu.bhs[3] == status::GOOD, || format!("status {:#04x}", pdu.bhs[3]))?;
+                break;
+            }
+            opcode::R2T => {
+                let mut data =
+                    data_out(command.itt(), pdu.word(20), pdu.word(40), vec![0x33; pdu.word(44) as usize]);
+                data.set_lun(lun);
+                victim.wire.send(&data)?;
+            }
+            _ => {}
+        }
+    }
+    let data = good(&mut victim, Command::read(lun, scsi::read_16(3072, 256), 128 * 1024))?;
+    ensure(data == vec![0x33; 128 * 1024], || "another session's data was written".to_owned())?;
+    Ok(victim.logout()?)
+}
+
+/// What comes behind a logout in the same breath is not executed, and ends nobody else (11.14).
+fn behind_a_logout(server: &Server, _: u64) -> Outcome {
+    let lun = server.lun(0);
+    let mut owner = session(server)?;
+    good(&mut owner, Command::write(lun, scsi::write_16(56, 1), vec![0x11; 512]))?;
+    owner.logout()?;
+    for garbage in [false, true] {
+        let mut session = session(server)?;
+        let logout = session.request_pdu(opcode::LOGOUT | IMMEDIATE, FINAL);
+        let mut bytes = logout.encode(session.wire.digests);
+        for _ in 0..4 {
+            let write = Command::write(lun, scsi::write_16(56, 1), vec![0x22; 512]);
+            bytes.extend_from_slice(&session.command_pdu(&write).encode(session.wire.digests));
+        }
+        if garbage {
+            bytes.extend_from_slice(&[0xff; 4096]);
+        }
+        send(&mut session, &bytes)?;
+        let pdus = session.wire.drain_until_closed().context("after a logout")?;
+        ensure(pdus.iter().all(|pdu| pdu.opcode() != opcode::SCSI_RESPONSE), || {
+            "a command behind the logout was answered".to_owned()
+        })?;
+        ensure_content(server, 56, 0x11)?;
+    }
+    Ok(())
+}
+
 fn text_abuse(server: &Server, _: u64) -> Outcome {
     let text = |flags: u8, ttt: u32, data: &[u8]| {
         let mut pdu = Pdu::new(opcode::TEXT | IMMEDIATE, flags).with_data(data);
@@ -465,149 +527,6 @@ fn strange_luns(server: &Server, _: u64) -> Outcome {
                 Err(error) => return Err(error).context(&format!("LUN {lun:02x?}")),
             }
         }
-    }
-    Ok(session.logout()?)
-}
-
-/// Sends a CDB and fails unless it is answered, with no more data than the initiator has room for.
-fn answered(session: &mut Session, command: Command) -> Outcome<u8> {
-    let room = command.data_in_bytes as usize;
-    let cdb = command.cdb;
-    let completion = session.execute(command).context(&format!("CDB {cdb:02x?}"))?;
-    ensure(completion.data.len() <= room, || {
-        format!("CDB {cdb:02x?}: {} bytes for a room of {room}", completion.data.len())
-    })?;
-    Ok(completion.status)
-}
-
-fn every_scsi_opcode(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    for fill in [0u8, 1, 0x7f, 0x80, 0xff] {
-        let mut session = session(server)?;
-        for operation_code in 0..=255u8 {
-            let mut cdb = [fill; 16];
-            cdb[0] = operation_code;
-            for command in [
-                Command::bare(lun, cdb),
-                Command::read(lun, cdb, 4096),
-                Command::write(lun, cdb, vec![fill; 512]),
-            ] {
-                answered(&mut session, command)?;
-            }
-        }
-        session.logout()?;
-    }
-    forget_reservations(server)
-}
-
-/// The sweeps may have reserved or registered; a reset and a clear make the unit usable again.
-fn forget_reservations(server: &Server) -> Outcome {
-    let mut session = server.session(0x66)?;
-    session.task_management(5, server.lun(0), NO_TAG)?;
-    session.settle(server.lun(0))?;
-    Ok(session.logout()?)
-}
-
-fn every_service_action(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    let mut session = session(server)?;
-    for operation_code in
-        [0x12, 0x1a, 0x4d, 0x55, 0x5a, 0x5e, 0x5f, 0x7f, 0x83, 0x84, 0x9e, 0x9f, 0xa0, 0xa3, 0xa4]
-    {
-        for service_action in 0..32u8 {
-            for allocation_length in [0u32, 1, 3, 7, 255, 4096, u32::MAX] {
-                let mut cdb = [0; 16];
-                (cdb[0], cdb[1]) = (operation_code, service_action);
-                cdb[6..10].copy_from_slice(&allocation_length.to_be_bytes());
-                answered(&mut session, Command::read(lun, cdb, allocation_length.min(4096)))?;
-            }
-        }
-    }
-    session.logout()?;
-    forget_reservations(server)
-}
-
-/// Addresses and lengths around every edge: an error or a success, never data of elsewhere.
-fn scsi_lengths(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    let mut session = session(server)?;
-    let capacity = session.settle(lun)?;
-    let last = capacity.blocks - 1;
-    for lba in [last, last + 1, u64::from(u32::MAX), 1 << 62, u64::MAX - 1, u64::MAX] {
-        for blocks in [0u32, 1, 2, 0x7fff_ffff, u32::MAX] {
-            let beyond = u128::from(lba) + u128::from(blocks) > u128::from(capacity.blocks);
-            for operation_code in [0x88u8, 0x8f, 0x90, 0x91] {
-                let mut cdb = scsi::read_16(lba, blocks);
-                cdb[0] = operation_code;
-                let got = answered(&mut session, Command::read(lun, cdb, 4096))?;
-                let refused = got == status::CHECK_CONDITION;
-                ensure(refused || !beyond, || format!("CDB {cdb:02x?} beyond the end: status {got:#04x}"))?;
-            }
-            let cdb = scsi::write_16(lba, blocks);
-            let got = answered(&mut session, Command::write(lun, cdb, vec![3; 512]))?;
-            ensure(got == status::CHECK_CONDITION || !beyond, || {
-                format!("CDB {cdb:02x?}: status {got:#04x}")
-            })?;
-        }
-    }
-    Ok(session.logout()?)
-}
-
-fn unmap_lists(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    let mut session = session(server)?;
-    let mut lists = vec![
-        vec![],
-        vec![0; 7],
-        vec![0xff; 8],
-        vec![0xff; 24],
-        scsi::unmap_list(&[]),
-        scsi::unmap_list(&[(u64::MAX, u32::MAX)]),
-        scsi::unmap_list(&[(0, u32::MAX)]),
-        scsi::unmap_list(&vec![(0, 0); 300]),
-        scsi::unmap_list(&vec![(5, 1); 4000]),
-    ];
-    let mut lying = scsi::unmap_list(&[(0, 1)]);
-    lying[2..4].copy_from_slice(&0xfff0u16.to_be_bytes());
-    lists.push(lying);
-    for list in lists {
-        for claimed in [list.len(), list.len().saturating_sub(1), list.len() + 16, 0, 0xffff] {
-            let command = Command::write(lun, scsi::unmap(claimed.min(0xffff) as u16), list.clone());
-            answered(&mut session, command)?;
-        }
-    }
-    Ok(session.logout()?)
-}
-
-fn reservation_lists(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    let mut session = session(server)?;
-    for service_action in 0..32u8 {
-        for list_length in [0u32, 1, 23, 24, 25, 28, 200, 4096, u32::MAX] {
-            let mut cdb = [0; 16];
-            (cdb[0], cdb[1], cdb[2]) = (0x5f, service_action, 0x01);
-            cdb[5..9].copy_from_slice(&list_length.to_be_bytes());
-            answered(&mut session, Command::write(lun, cdb, vec![0xab; list_length.min(4096) as usize]))?;
-        }
-    }
-    session.logout()?;
-    forget_reservations(server)
-}
-
-/// Expected length and CDB disagree, in both directions: residuals, and the right bytes (11.4.5).
-fn expected_length_mismatch(server: &Server, _: u64) -> Outcome {
-    let lun = server.lun(0);
-    let mut session = session(server)?;
-    good(&mut session, Command::write(lun, scsi::write_16(4096, 8), vec![0x44; 4096]))?;
-    for (blocks, room) in [(1u32, 0u32), (1, 1), (1, 511), (1, 513), (8, 512), (1, 4096), (0, 512)] {
-        let completion = session.execute(Command::read(lun, scsi::read_16(4096, blocks), room))?;
-        let wanted = i64::from(blocks) * 512;
-        let short = completion.status == status::GOOD;
-        ensure(!short || completion.residual == wanted - i64::from(room), || {
-            format!("{blocks} blocks into {room} bytes: residual {}", completion.residual)
-        })?;
-        ensure(completion.data.len() as u64 <= u64::from(room), || "more data than room".to_owned())?;
-        ensure(completion.data.iter().all(|byte| *byte == 0x44), || "bytes of elsewhere".to_owned())?;
     }
     Ok(session.logout()?)
 }

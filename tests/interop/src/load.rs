@@ -2,32 +2,40 @@
 //!
 //! "Others are not stalled" is said in completions of a witness session, never in seconds.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use initiator::pdu::{FINAL, IMMEDIATE, Pdu, opcode};
+use initiator::pdu::{Pdu, opcode};
 use initiator::scsi::{self, status};
-use initiator::{Command, Session, Wire, WireError};
+use initiator::{Command, LoginOutcome, Session, Wire, WireError};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::failure::{Context, Failure, Outcome, ensure};
+use crate::failure::{Context, Outcome, ensure, fail};
 use crate::limits;
 use crate::options::Options;
 use crate::process::Held;
 use crate::report::Report;
 use crate::restart::good;
 use crate::server::{Offer, Server, Unit};
+use crate::slow_readers;
 use crate::witness::Witness;
 
 /// Completions of the witness that each storm must leave room for.
-const PROGRESS: u64 = 1000;
-/// What many stuck readers may make the target keep, beyond its start: far less than they asked for.
-const BACKLOG_KIB_MAX: u64 = 256 * 1024;
+pub const PROGRESS: u64 = 1000;
+/// What many peers that ask for much and take or send nothing may make the target keep, beyond its start.
+pub const BACKLOG_KIB_MAX: u64 = 256 * 1024;
+/// What the target may keep for each connection that has said nothing yet.
+const SILENT_KIB_MAX: u64 = 32;
+/// Connections of one address in a flood: more than one address may have.
+const FLOOD: usize = 3000;
+/// An address of this machine that is not the one everything else comes from.
+const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A server, what it held at first, and a witness on its second unit.
-struct Scene {
-    server: Server,
-    held: Held,
-    witness: Witness,
+pub struct Scene {
+    pub server: Server,
+    pub held: Held,
+    pub witness: Witness,
 }
 
 /// Runs the suite.
@@ -38,8 +46,10 @@ pub fn run(report: &mut Report, options: &Options) {
     report.check("connections_at_once", || scene(options, |scene| many_sessions(scene, connections)));
     report.check("logins_in_a_row", || scene(options, |scene| many_logins(scene, logins)));
     report.check("silent_connections", || scene(options, |scene| silent_connections(scene, connections)));
-    report.check("slow_readers", || scene(options, slow_readers));
-    report.check("pings_never_read", || scene(options, pings_never_read));
+    report.check("connection_flood", || scene(options, connection_flood));
+    report.check("announced_writes", || scene(options, announced_writes));
+    report.check("slow_readers", || scene(options, slow_readers::slow_readers));
+    report.check("pings_never_read", || scene(options, slow_readers::pings_never_read));
     report.check("slow_writers", || scene(options, slow_writers));
     report.check("slow_login", || scene(options, slow_login));
     report.check("resets_under_load", || scene(options, |scene| resets(scene, scaled(500))));
@@ -59,6 +69,7 @@ fn scene(options: &Options, storm: impl FnOnce(&mut Scene) -> Outcome) -> Outcom
     scene.witness.ensure_progress(PROGRESS).context("after the storm")?;
     scene.server.ensure_returned(scene.held)?;
     scene.witness.finish()?;
+    scene.server.ensure_buffers_home()?;
     let mut session = scene.server.session(1).context("after the storm")?;
     session.settle(scene.server.lun(0))?;
     Ok(session.logout()?)
@@ -116,10 +127,66 @@ fn silent_connections(scene: &mut Scene, connections: usize) -> Outcome {
         .map(|_| Wire::connect(scene.server.portal))
         .collect::<Result<Vec<_>, WireError>>()?;
     scene.witness.ensure_progress(PROGRESS).context("with all of them silent")?;
+    let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
+    ensure(grown < SILENT_KIB_MAX * connections as u64, || {
+        format!("{connections} connections that said nothing made the target keep {grown} KiB more")
+    })?;
     for wire in wires {
         ensure_dropped(wire)?;
     }
     Ok(())
+}
+
+/// More connections of one address than it may have before it has logged in: the target takes its share, closes the rest at
+/// once, and another address is served as ever.
+fn connection_flood(scene: &mut Scene) -> Outcome {
+    let wires =
+        (0..FLOOD).map(|_| Wire::connect(scene.server.portal)).collect::<Result<Vec<_>, WireError>>()?;
+    let login = scene.server.login(1);
+    let other = Wire::connect_from(OTHER_ADDRESS, scene.server.portal)?;
+    let LoginOutcome::Session(mut session) = login.run(other).context("a login from another address")? else {
+        return fail("a login from another address was refused during a flood");
+    };
+    session.settle(scene.server.lun(0))?;
+    session.logout()?;
+    scene.witness.ensure_progress(PROGRESS).context("during a flood of connections")?;
+    for wire in wires {
+        ensure_dropped(wire)?;
+    }
+    Ok(())
+}
+
+/// Sessions that announce as many and as large writes as their windows allow, and never send the data that they are asked for:
+/// the target bounds what it keeps for them, others get on, and it is all free when they are gone.
+fn announced_writes(scene: &mut Scene) -> Outcome {
+    let lun = scene.server.lun(0);
+    let mut sessions = Vec::new();
+    for qualifier in 1..=32 {
+        let mut session = scene.server.session(qualifier)?;
+        session.settle(lun)?;
+        let mut bytes = Vec::new();
+        for _ in 0..128 {
+            if !session.window_open() {
+                break;
+            }
+            let write = Command::write(lun, scsi::write_16(8192, 2048), vec![0x77; 1 << 20]);
+            let mut pdu = session.command_pdu(&write);
+            pdu.data.clear();
+            bytes.extend_from_slice(&pdu.encode(session.wire.digests));
+        }
+        session.wire.send_bytes(&bytes)?;
+        sessions.push(session);
+    }
+    scene.witness.ensure_progress(PROGRESS).context("beside writers that only announce")?;
+    let mut neighbour = scene.server.session(100).context("a new session")?;
+    neighbour.settle(lun)?;
+    let block = vec![0x5a; 512];
+    good(&mut neighbour, Command::write(lun, scsi::write_16(0, 1), block.clone()))?;
+    let data = good(&mut neighbour, Command::read(lun, scsi::read_16(0, 1), 512))?;
+    ensure(data == block, || "a new session reads wrong".to_owned())?;
+    neighbour.logout()?;
+    let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
+    ensure(grown < BACKLOG_KIB_MAX, || format!("announced writes made the target keep {grown} KiB more"))
 }
 
 /// The target closes this connection by itself, in bounded time.
@@ -127,60 +194,6 @@ pub fn ensure_dropped(mut wire: Wire) -> Outcome {
     wire.set_patience(limits::LOGIN_DROP_PATIENCE)?;
     wire.drain_until_closed().context("the target keeps a connection that it should drop")?;
     Ok(())
-}
-
-/// Sessions that ask for all the data their window allows, and do not read it: each with the number of its commands.
-fn stalled_readers(scene: &Scene) -> Result<Vec<(Session, usize)>, Failure> {
-    let lun = scene.server.lun(0);
-    let mut sessions = Vec::new();
-    for qualifier in 1..=32 {
-        let mut session = scene.server.session(qualifier)?;
-        session.settle(lun)?;
-        session.wire.shrink_receive_buffer()?;
-        let mut asked = 0;
-        while session.window_open() && asked < 128 {
-            session.submit(Command::read(lun, scsi::read_16(0, 512), 512 * 512))?;
-            asked += 1;
-        }
-        sessions.push((session, asked));
-    }
-    Ok(sessions)
-}
-
-/// Others get on beside readers that never read.
-fn slow_readers(scene: &mut Scene) -> Outcome {
-    let _sessions = stalled_readers(scene)?;
-    scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
-    let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
-    neighbour.ensure_progress(PROGRESS).context("on the unit that is read by readers that do not read")?;
-    neighbour.finish()?;
-    let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
-    ensure(grown < BACKLOG_KIB_MAX, || format!("stuck readers made the target keep {grown} KiB more"))
-}
-
-/// Sessions that send pings as long as the target takes them, and never read an answer.
-fn pings_never_read(scene: &mut Scene) -> Outcome {
-    let mut sessions = Vec::new();
-    for qualifier in 1..=8 {
-        let mut session = scene.server.session(qualifier)?;
-        session.wire.shrink_receive_buffer()?;
-        session.wire.set_patience(Duration::from_millis(200))?;
-        let mut pdu = session.request_pdu(opcode::NOP_OUT | IMMEDIATE, FINAL).with_data(vec![7; 4096]);
-        pdu.set_word(20, initiator::pdu::NO_TAG);
-        let bytes = pdu.encode(session.wire.digests);
-        // 32 MiB of pings: the target must stop taking them long before.
-        for _ in 0..8192 {
-            match session.wire.send_some(&bytes) {
-                Ok(sent) if sent == bytes.len() => {}
-                Ok(_) | Err(WireError::Closed) => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        sessions.push(session);
-    }
-    scene.witness.ensure_progress(PROGRESS).context("beside peers that only ping")?;
-    let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
-    ensure(grown < BACKLOG_KIB_MAX, || format!("unread pings made the target keep {grown} KiB more"))
 }
 
 /// Sessions that stop in the middle of a PDU: in its header, and in its data.

@@ -3,7 +3,8 @@
 //! It is: one program that starts `vega node` on a port and in a directory of its own, lets a peer at it,
 //! and reports one line per check. Suites: `conformance` (libiscsi's suite), `qemu` (QEMU's tools and a file
 //! system), `crash` (kill -9 with a verifier that keeps its own log), `load` (a thousand connections, slow
-//! and stuck peers), `hostile` (malformed and hostile PDUs), `restart` (data after a clean stop).
+//! and stuck peers), `hostile` (malformed and hostile PDUs), `restart` (data after a clean stop), `nvmf_load` and
+//! `nvmf_hostile` (the same two over NVMe/TCP), `wire` (what we send, as tshark decodes it).
 //! It is not: a unit test, a benchmark, or a place for knowledge about the inside of the target.
 //!
 //! Reading order: the crate `harness`, `server` (the target under test), then a suite.
@@ -17,13 +18,25 @@ mod crash;
 mod cunit;
 mod hostile;
 mod hostile_login;
+mod hostile_scsi;
 mod hostile_session;
 mod limits;
 mod load;
+mod metrics;
+mod nvmf_hostile;
+mod nvmf_hostile_command;
+mod nvmf_hostile_pdu;
+mod nvmf_load;
+mod nvmf_witness;
 mod options;
+mod pcap;
 mod qemu;
+mod relay;
 mod restart;
 mod server;
+mod slow_readers;
+mod wire;
+mod wire_runs;
 mod witness;
 
 use std::process::ExitCode;

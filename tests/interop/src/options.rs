@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use crate::failure::{Failure, fail};
 use crate::report::Report;
 use crate::server::Kind;
-use crate::{conformance, crash, hostile, load, qemu, restart};
+use crate::{conformance, crash, hostile, load, nvmf_hostile, nvmf_load, qemu, restart, wire};
 
 /// What `--help` says.
 pub const USAGE: &str =
     "usage: interop [--server vega|tgt] [--vega PATH] [--quick] [--seed N] [--only TEXT] SUITE...
-suites: conformance qemu crash load hostile restart all";
+suites: conformance qemu crash load hostile restart nvmf_hostile nvmf_load wire all";
 
 /// One suite of checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,11 +21,23 @@ pub enum Suite {
     Load,
     Hostile,
     Restart,
+    NvmfHostile,
+    NvmfLoad,
+    Wire,
 }
 
 impl Suite {
-    const ALL: [Self; 6] =
-        [Self::Conformance, Self::Qemu, Self::Restart, Self::Hostile, Self::Load, Self::Crash];
+    const ALL: [Self; 9] = [
+        Self::Conformance,
+        Self::Qemu,
+        Self::Restart,
+        Self::Wire,
+        Self::Hostile,
+        Self::NvmfHostile,
+        Self::Load,
+        Self::NvmfLoad,
+        Self::Crash,
+    ];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -36,6 +48,9 @@ impl Suite {
             Self::Load => "load",
             Self::Hostile => "hostile",
             Self::Restart => "restart",
+            Self::NvmfHostile => "nvmf_hostile",
+            Self::NvmfLoad => "nvmf_load",
+            Self::Wire => "wire",
         }
     }
 
@@ -48,6 +63,9 @@ impl Suite {
             Self::Load => load::run(report, options),
             Self::Hostile => hostile::run(report, options),
             Self::Restart => restart::run(report, options),
+            Self::NvmfHostile => nvmf_hostile::run(report, options),
+            Self::NvmfLoad => nvmf_load::run(report, options),
+            Self::Wire => wire::run(report, options),
         }
     }
 }

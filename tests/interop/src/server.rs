@@ -5,21 +5,30 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use initiator::chap::Credentials;
 use initiator::{Auth, Login, Session};
 use nix::sys::signal::Signal;
+use nvme_host::{Association, Identity};
 use tempfile::TempDir;
 
 use crate::failure::{Context, Outcome, ensure, fail};
 use crate::limits;
+use crate::metrics;
 use crate::options::Options;
 use crate::process::{Daemon, Held, eventually, run_well, tail};
 
 /// The name of the one target that a server offers.
 pub const TARGET_NAME: &str = "iqn.2026-11.io.vega:interop";
+/// The name of the one subsystem, where it is offered; namespace n is unit n - 1.
+pub const SUBSYSTEM_NQN: &str = "nqn.2026-11.io.vega:interop";
 /// The initiator name that the harness uses.
 pub const INITIATOR_NAME: &str = "iqn.2026-11.io.vega:harness";
+
+const FREE_BYTES: &str = "vega_buffer_pool_available_bytes";
+/// The ports that targets under test listen on.
+const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
 /// Which target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,12 +90,20 @@ pub struct Offer {
     pub mutual: Option<Credentials>,
     /// How long a connection may take nothing, where it is not to be the usual time.
     pub answer_patience_s: Option<u32>,
+    /// NVMe/TCP listeners, each with a tag of its own; without one there is no subsystem.
+    pub listeners: usize,
 }
 
 impl Offer {
     /// Only these units, open to everyone.
     pub fn of(units: &[Unit]) -> Self {
         Self { units: units.to_vec(), ..Self::default() }
+    }
+
+    /// The same over NVMe/TCP as well, on so many addresses.
+    #[must_use]
+    pub fn with_listeners(self, listeners: usize) -> Self {
+        Self { listeners, ..self }
     }
 }
 
@@ -99,8 +116,12 @@ pub struct Server {
     offer: Offer,
     daemon: Daemon,
     control_port: u16,
+    /// Buffers that are free when nobody is logged in; unknown of another target.
+    idle_free_bytes: Option<f64>,
     /// Where it listens.
     pub portal: SocketAddr,
+    /// Where it listens for NVMe/TCP.
+    pub listeners: Vec<SocketAddr>,
 }
 
 impl Server {
@@ -114,12 +135,28 @@ impl Server {
                 .context(&format!("{} (build it first: cargo build --release)", options.vega.display()))?,
             Kind::Tgt => PathBuf::from("tgtd"),
         };
-        if options.kind == Kind::Vega {
-            write_vega_config(directory.path(), portal, &offer)?;
+        let listeners = free_ports(offer.listeners)?;
+        match options.kind {
+            Kind::Vega => write_vega_config(directory.path(), portal, &listeners, &offer)?,
+            Kind::Tgt => ensure(listeners.is_empty(), || "this target has no NVMe/TCP".to_owned())?,
         }
         let daemon = spawn(options.kind, &program, directory.path(), portal, control_port)?;
-        let mut server = Self { kind: options.kind, program, directory, offer, daemon, control_port, portal };
+        let kind = options.kind;
+        let mut server = Self {
+            kind,
+            program,
+            directory,
+            offer,
+            daemon,
+            control_port,
+            idle_free_bytes: None,
+            portal,
+            listeners,
+        };
         server.await_service()?;
+        if kind == Kind::Vega {
+            server.idle_free_bytes = Some(server.metric(FREE_BYTES)?);
+        }
         Ok(server)
     }
 
@@ -152,6 +189,24 @@ impl Server {
         self.login(qualifier).session(self.portal).context("logging in")
     }
 
+    /// A controller of the subsystem, enabled, through the first listener.
+    pub fn association(&self, host: u16) -> Outcome<Association> {
+        self.association_with(0, host, Default::default(), 0)
+    }
+
+    /// The same through another listener, with digests, with a keep alive timeout.
+    pub fn association_with(
+        &self,
+        listener: usize,
+        host: u16,
+        digests: nvme_host::Digests,
+        keep_alive_ms: u32,
+    ) -> Outcome<Association> {
+        let (address, host) = (self.listeners[listener], Identity::numbered(host));
+        let association = Association::begin(address, SUBSYSTEM_NQN, &host, digests, keep_alive_ms);
+        association.context("connecting over NVMe/TCP")
+    }
+
     /// Fails if the process has ended, and shows what it said last.
     pub fn ensure_alive(&mut self) -> Outcome {
         self.daemon.ensure_alive().map_err(|failure| failure.within(&self.last_words()))
@@ -165,6 +220,30 @@ impl Server {
     /// Fails unless descriptors and memory come back to `held`.
     pub fn ensure_returned(&self, held: Held) -> Outcome {
         held.ensure_returned(&self.daemon)
+    }
+
+    /// Fails unless, with nobody logged in, every buffer comes home and every session is forgotten.
+    pub fn ensure_buffers_home(&self) -> Outcome {
+        let Some(at_first) = self.idle_free_bytes else { return Ok(()) };
+        let mut now = 0.0;
+        let home = eventually(limits::STATE_PATIENCE, "every buffer is home", || {
+            now = self.metric(FREE_BYTES)?;
+            Ok(now >= at_first && self.metric("vega_sessions")? == 0.0)
+        });
+        home.map_err(|failure| failure.within(&format!("{at_first} bytes were free, now {now}")))
+    }
+
+    /// The part of its buffers that is free; nothing of another target.
+    pub fn free_share(&self) -> Outcome<Option<f64>> {
+        if self.kind != Kind::Vega {
+            return Ok(None);
+        }
+        Ok(Some(self.metric(FREE_BYTES)? / self.metric("vega_buffer_pool_bytes")?))
+    }
+
+    /// A metric of the product, summed over its labels.
+    fn metric(&self, name: &str) -> Outcome<f64> {
+        metrics::read(&self.directory.path().join("data/vega.sock"), name)
     }
 
     /// kill -9.
@@ -197,9 +276,14 @@ impl Server {
         self.wait_until_serving()
     }
 
+    /// What the process wrote to its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(log_path(self.directory.path())).unwrap_or_default()
+    }
+
     /// What the process wrote to its log last.
     pub fn last_words(&self) -> String {
-        let log = std::fs::read_to_string(log_path(self.directory.path())).unwrap_or_default();
+        let log = self.log();
         // A panic is what matters most, and its backtrace is long.
         let panic =
             log.rfind("panicked at").map(|at| log[at..].lines().take(3).collect::<Vec<_>>().join(" | "));
@@ -292,13 +376,32 @@ fn spawn(
     Daemon::start(&mut command, &log_path(directory))
 }
 
+/// The part of the configuration that is about NVMe/TCP.
+fn nvmf_config(listeners: &[SocketAddr], offer: &Offer) -> String {
+    if listeners.is_empty() {
+        return "\n[nvmf]\nlistener = []\n".to_owned();
+    }
+    let mut text = format!("\n[nvmf.timeouts]\nconnect_s = {}\n", limits::LOGIN_TIMEOUT_S);
+    for (tag, listener) in (1..).zip(listeners) {
+        text += &format!("\n[[nvmf.listener]]\nlisten = \"{listener}\"\ntag = {tag}\n");
+    }
+    text += &format!("\n[[subsystem]]\nnqn = \"{SUBSYSTEM_NQN}\"\n[subsystem.namespaces]\n");
+    for index in 0..offer.units.len() {
+        text += &format!("\"{}\" = \"unit-{index}\"\n", index + 1);
+    }
+    text
+}
+
 /// The configuration that makes `vega node` offer `offer` from its first start on.
-fn write_vega_config(directory: &Path, portal: SocketAddr, offer: &Offer) -> Outcome {
+fn write_vega_config(
+    directory: &Path,
+    portal: SocketAddr,
+    listeners: &[SocketAddr],
+    offer: &Offer,
+) -> Outcome {
     let data = directory.join("data");
     std::fs::create_dir_all(&data)?;
-    let mut text = format!(
-        "[node]\ndata_dir = {data:?}\n\n[[iscsi.portal]]\nlisten = \"{portal}\"\n\n[nvmf]\nlistener = []\n"
-    );
+    let mut text = format!("[node]\ndata_dir = {data:?}\n\n[[iscsi.portal]]\nlisten = \"{portal}\"\n");
     text += &format!("\n[iscsi.timeouts]\nlogin_s = {}\n", limits::LOGIN_TIMEOUT_S);
     if let Some(patience_s) = offer.answer_patience_s {
         text += &format!("nop_answer_s = {patience_s}\n");
@@ -327,10 +430,26 @@ fn write_vega_config(directory: &Path, portal: SocketAddr, offer: &Offer) -> Out
         text += &format!("\n[[target.user]]\nname = \"{}\"\nrole = \"{role}\"\n", credentials.name);
         text += &format!("secret_file = {secret_file:?}\n");
     }
+    text += &nvmf_config(listeners, offer);
     Ok(std::fs::write(directory.join("vega.toml"), text)?)
 }
 
-/// A port that nobody listens on at this moment.
+/// A port that nobody listens on at this moment. Below those that the system gives to outgoing connections: such a one would be
+/// gone when the target is started again, and who connects to it while nobody listens may connect to itself.
 pub fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let first = std::process::id().wrapping_mul(61);
+    for _ in 0..PORTS.len() {
+        let at = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+        let port = PORTS.start + at as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    fail("no port is free")
+}
+
+/// Different addresses that nobody listens on at this moment.
+fn free_ports(count: usize) -> Outcome<Vec<SocketAddr>> {
+    (0..count).map(|_| Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()?)))).collect()
 }

@@ -14,6 +14,8 @@ use harness::process::{Daemon, tail};
 
 use crate::image::Image;
 use crate::limits;
+use crate::machine::Machine;
+use crate::monitor::Monitor;
 use crate::packages;
 
 /// What every guest's kernel is told. Its clocks need no proof, which fails when the machine lets the guest wait, and
@@ -37,13 +39,36 @@ pub struct Result {
 enum Word<'a> {
     Ready,
     Begin(&'a str),
-    End { name: &'a str, code: i32, seconds: u64 },
+    End {
+        name: &'a str,
+        code: i32,
+        seconds: u64,
+    },
+    /// Something to be done to the machine from outside.
+    Machine(&'a str),
+    /// Its power is to be cut, now.
+    Cut,
     Over,
+}
+
+/// How a guest ended that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It has worked through its list.
+    Over,
+    /// This case had its power cut, and goes on in another guest with the same disks.
+    Cut(String),
+    /// It has not come to its list: an emulated machine hangs now and then before its kernel runs.
+    NotBooted,
 }
 
 impl<'a> Word<'a> {
     fn parse(line: &'a str) -> Option<Self> {
-        let mut words = line.strip_prefix("@@vm ")?.split_whitespace();
+        let text = line.strip_prefix("@@vm ")?;
+        if let Some(command) = text.strip_prefix("machine ") {
+            return Some(Self::Machine(command));
+        }
+        let mut words = text.split_whitespace();
         match words.next()? {
             "ready" => Some(Self::Ready),
             "begin" => Some(Self::Begin(words.next()?)),
@@ -52,6 +77,7 @@ impl<'a> Word<'a> {
                 code: words.next()?.parse().ok()?,
                 seconds: words.next()?.parse().ok()?,
             }),
+            "cut" => Some(Self::Cut),
             "over" => Some(Self::Over),
             _ => None,
         }
@@ -59,12 +85,18 @@ impl<'a> Word<'a> {
 }
 
 /// The command that starts a guest, without its serial lines.
-pub fn command(image: &Image, cache: &Path, initrd: &Path, arguments: &str) -> Outcome<Command> {
+pub fn command(
+    image: &Image,
+    cache: &Path,
+    initrd: &Path,
+    arguments: &str,
+    machine: &Machine,
+) -> Outcome<Command> {
     let mut command = packages::qemu(cache)?;
     let accelerator = match std::env::var("VM_ACCEL").as_deref() {
         Ok("kvm") => "kvm",
         // A /dev/kvm that opens may still be one in which guests hang.
-        _ => "tcg,thread=multi",
+        _ => machine.accelerator(),
     };
     let processor = if accelerator == "kvm" { "host" } else { "max,la57=off" };
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-machine", "q35"]);
@@ -93,34 +125,45 @@ pub struct Guest {
     serial: File,
     read_bytes: u64,
     unfinished: String,
+    monitor: Monitor,
 }
 
 impl Guest {
     /// Starts one with its files in `folder`.
-    pub fn start(image: &Image, cache: &Path, initrd: &Path, folder: &Path) -> Outcome<Self> {
+    pub fn start(
+        image: &Image,
+        cache: &Path,
+        initrd: &Path,
+        folder: &Path,
+        machine: &Machine,
+    ) -> Outcome<Self> {
+        machine.make_images(folder)?;
         let serial_path = folder.join("serial.log");
         let serial = File::options().read(true).write(true).create(true).truncate(true).open(&serial_path)?;
-        let mut command = command(image, cache, initrd, "")?;
+        let mut command = command(image, cache, initrd, "", machine)?;
+        let monitor = Monitor::new()?;
+        command.arg("-qmp").arg(monitor.argument()).args(machine.arguments(folder));
         for name in ["console.log", "serial.log"] {
             command.arg("-serial").arg(format!("file:{}", folder.join(name).display()));
         }
         let daemon = Daemon::start(&mut dies_with_this_process(&command), &folder.join("qemu.log"))?;
-        Ok(Self { daemon, folder: folder.to_owned(), serial, read_bytes: 0, unfinished: String::new() })
+        let (folder, unfinished) = (folder.to_owned(), String::new());
+        Ok(Self { daemon, folder, serial, read_bytes: 0, unfinished, monitor })
     }
 
     /// Follows it until it says that it is over, or fails. A case that it was at when it failed has a result, too.
-    pub fn follow(mut self, on_result: &mut dyn FnMut(Result)) -> Outcome {
+    pub fn follow(mut self, on_result: &mut dyn FnMut(Result)) -> Outcome<End> {
         let mut case: Option<String> = None;
         let mut said = String::new();
         let outcome = self.listen(&mut case, &mut said, on_result);
         match (outcome, case) {
-            (Ok(()), None) => Ok(()),
-            (Ok(()), Some(_)) => fail("the guest ended in the middle of a case"),
+            (Ok(End::Over | End::NotBooted), Some(_)) => fail("the guest ended in the middle of a case"),
+            (Ok(end), _) => Ok(end),
             (Err(failure), None) => Err(self.explain(&failure, &said)),
             (Err(failure), Some(name)) => {
                 let outcome = Err(self.explain(&failure, &said));
                 on_result(Result { name, seconds: 0, outcome });
-                Ok(())
+                Ok(End::Over)
             }
         }
     }
@@ -130,8 +173,9 @@ impl Guest {
         case: &mut Option<String>,
         said: &mut String,
         on_result: &mut dyn FnMut(Result),
-    ) -> Outcome {
+    ) -> Outcome<End> {
         let mut patience = Patience::new(&self.daemon)?;
+        let mut booted = false;
         loop {
             // First whether it lives, then what it said: so its last words are not missed.
             let alive = self.daemon.ensure_alive();
@@ -143,7 +187,7 @@ impl Guest {
                 };
                 patience = Patience::new(&self.daemon).unwrap_or(patience);
                 match word {
-                    Word::Ready => {}
+                    Word::Ready => booted = true,
                     Word::Begin(name) => {
                         said.clear();
                         *case = Some(name.to_owned());
@@ -154,10 +198,20 @@ impl Guest {
                         let outcome = if code == 0 { Ok(()) } else { fail(words_of_case(code, said)) };
                         on_result(Result { name: name.to_owned(), seconds, outcome });
                     }
-                    Word::Over => return self.end(),
+                    Word::Machine(command) => self.monitor.execute(command)?,
+                    Word::Cut => {
+                        let name = case.take().ok_or_else(|| Failure::new("no case wants the power cut"))?;
+                        self.daemon.kill()?;
+                        return Ok(End::Cut(name));
+                    }
+                    Word::Over => return self.end().map(|()| End::Over),
                 }
             }
             alive.map_err(|failure| Failure::new(failure.to_string().replace("target process", "guest")))?;
+            if !booted && patience.used(&self.daemon)? > limits::BOOT_PROCESSOR_PATIENCE {
+                self.daemon.kill()?;
+                return Ok(End::NotBooted);
+            }
             patience.check(&self.daemon)?;
             std::thread::sleep(limits::LOOK_EVERY);
         }
@@ -217,8 +271,12 @@ impl Patience {
         Ok(Self { since: Instant::now(), processor_time: daemon.processor_time()? })
     }
 
+    fn used(&self, daemon: &Daemon) -> Outcome<Duration> {
+        Ok(daemon.processor_time()?.saturating_sub(self.processor_time))
+    }
+
     fn check(&self, daemon: &Daemon) -> Outcome {
-        let used = daemon.processor_time()?.saturating_sub(self.processor_time);
+        let used = self.used(daemon)?;
         ensure(used < limits::PROCESSOR_PATIENCE, || format!("the guest used {used:?} and said nothing"))?;
         ensure(self.since.elapsed() < limits::SILENCE_PATIENCE, || {
             format!("the guest said nothing for {:?} and used {used:?}", limits::SILENCE_PATIENCE)
@@ -239,6 +297,9 @@ mod tests {
             Some(Word::End { name: "iscsi::a_b", code: 3, seconds: 17 })
         );
         assert_eq!(Word::parse("@@vm over"), Some(Word::Over));
+        let command = "{\"execute\": \"device_del\"}";
+        assert_eq!(Word::parse(&format!("@@vm machine {command}")), Some(Word::Machine(command)));
+        assert_eq!(Word::parse("@@vm cut"), Some(Word::Cut));
         for other in ["", "vm over", "@@vm", "@@vm end a x 1", "+ echo @@vm over"] {
             assert_eq!(Word::parse(other), None, "{other:?}");
         }

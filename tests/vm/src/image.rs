@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 use crate::packages::Packages;
 
 /// Raised when something else goes into the image.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Programs of the guest. They stand in one folder, before those of busybox.
 const PROGRAMS: [&str; 36] = [

@@ -12,13 +12,14 @@ use crate::limits;
 use crate::packages::Packages;
 
 /// Modules that are loaded by name, by a file system or by an initiator. What they need comes along.
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 22] = [
     "brd",
     "crc32c_generic",
     "crc32c_intel",
     "ext4",
     "iscsi_target_mod",
     "iscsi_tcp",
+    "nvme",
     "nvme_tcp",
     "nvmet",
     "nvmet_tcp",
@@ -27,6 +28,8 @@ const MODULES: [&str; 19] = [
     "sg",
     "target_core_file",
     "target_core_mod",
+    "vfio_iommu_type1",
+    "vfio_pci",
     "virtio_blk",
     "virtio_net",
     "virtio_pci",

@@ -4,8 +4,8 @@
 //! or NVMe/TCP host in it, and reports one line per case. Nothing is installed, and no root is needed.
 //! It is not: a place for what a peer outside a kernel can prove (`interop`), or a benchmark: the guest is emulated.
 //!
-//! Reading order: `cases`, `image` (with `packages`, `kernel`, `cpio`), `overlay`, `guest`, this file; then
-//! `guest/init`, `guest/lib.sh` and a case.
+//! Reading order: `cases`, `image` (with `packages`, `kernel`, `cpio`), `overlay`, `machine`, `monitor`, `guest`, this
+//! file; then `guest/init`, `guest/lib.sh` and a case.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,8 @@ mod guest;
 mod image;
 mod kernel;
 mod limits;
+mod machine;
+mod monitor;
 mod options;
 mod overlay;
 mod packages;
@@ -23,10 +25,11 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use cases::Case;
-use guest::Guest;
-use harness::failure::{Context, Outcome, ensure};
+use guest::{End, Guest};
+use harness::failure::{Context, Failure, Outcome, ensure};
 use harness::report::{Report, say};
 use image::Image;
+use machine::Machine;
 use options::{GROUPS, Options, Verb};
 use overlay::Contents;
 
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     let outcome = match &options.verb {
         Verb::Prepare => prepare(&options),
         Verb::List => list(),
-        Verb::Shell => shell(&options),
+        Verb::Shell(group) => shell(&options, group.as_deref()),
         Verb::Run(groups) => match run(&options, groups) {
             Ok(report) => return report.finish(),
             Err(failure) => Err(failure),
@@ -94,12 +97,17 @@ fn list() -> Outcome {
     Ok(())
 }
 
-fn shell(options: &Options) -> Outcome {
+/// A guest for a person, with the devices of `group`.
+fn shell(options: &Options, group: Option<&str>) -> Outcome {
     let kernel = wanted_kernels(options)?.remove(0);
     let image = image::prepare(&options.cache, &kernel)?;
-    let folder = options.logs.join("shell");
-    let initrd = write_initrd(options, &image, &folder, &[])?;
-    let mut command = guest::command(&image, &options.cache, &initrd, "vm.shell")?;
+    let folder = std::path::absolute(options.logs.join("shell"))?;
+    renew(&folder)?;
+    let initrd = write_initrd(options, &image, &folder, &[], 0)?;
+    let machine = group.map_or(Ok(Machine::default()), |group| Machine::find(&own("cases"), group))?;
+    machine.make_images(&folder)?;
+    let mut command = guest::command(&image, &options.cache, &initrd, "vm.shell", &machine)?;
+    command.args(machine.arguments(&folder));
     command.args(["-serial", "mon:stdio", "-serial", "null"]).stdin(Stdio::inherit());
     let status = command.status()?;
     ensure(status.success(), || format!("the emulator ended with {status}"))
@@ -147,7 +155,7 @@ fn run_cases(options: &Options, image: &Image, mut cases: Vec<Case>, report: &mu
     Ok(())
 }
 
-/// One guest, until it has worked through `cases` or failed.
+/// One guest, until it has worked through `cases` or failed; another with the same disks after each cut of power.
 fn run_guest(
     options: &Options,
     image: &Image,
@@ -155,22 +163,53 @@ fn run_guest(
     cases: &[Case],
     on_result: &mut dyn FnMut(guest::Result),
 ) -> Outcome {
-    let initrd = write_initrd(options, image, folder, cases)?;
-    let outcome =
-        Guest::start(image, &options.cache, &initrd, folder).and_then(|guest| guest.follow(on_result));
-    // It is the largest file by far, and can be made again.
-    std::fs::remove_file(&initrd)?;
-    outcome
+    // QEMU and the guest's arguments are told where its files are.
+    let folder = &std::path::absolute(folder)?;
+    renew(folder)?;
+    let machine = Machine::find(&own("cases"), &cases[0].group)?;
+    let (mut cases, mut cuts, mut boots) = (cases, 0, 0);
+    loop {
+        let initrd = write_initrd(options, image, folder, cases, cuts)?;
+        let outcome = Guest::start(image, &options.cache, &initrd, folder, &machine)
+            .and_then(|guest| guest.follow(on_result));
+        // It is the largest file by far, and can be made again.
+        std::fs::remove_file(&initrd)?;
+        let name = match outcome? {
+            End::Over => return Ok(()),
+            End::Cut(name) => name,
+            End::NotBooted => {
+                boots += 1;
+                ensure(boots < limits::BOOT_TRIES, || format!("the guest did not boot {boots} times"))?;
+                say("the guest did not boot; once more");
+                continue;
+            }
+        };
+        let at = cases.iter().position(|case| case.full_name() == name);
+        let at = at.ok_or_else(|| Failure::new(format!("{name} is not in the list")))?;
+        cuts = if at == 0 { cuts + 1 } else { 1 };
+        ensure(cuts <= limits::CUTS_MAX, || format!("{name} had its power cut {cuts} times"))?;
+        cases = &cases[at..];
+    }
 }
 
-fn write_initrd(options: &Options, image: &Image, folder: &Path, cases: &[Case]) -> Outcome<PathBuf> {
-    let scripts = own("guest");
-    let contents = Contents { vega: &options.vega, load: &options.load, scripts: &scripts };
-    let mut bytes = std::fs::read(&image.base).context("the prepared image")?;
-    bytes.extend(contents.archive(cases)?);
-    // Logs of an earlier run with the same first case.
+/// Removes what an earlier run with the same first case left.
+fn renew(folder: &Path) -> Outcome {
     let _ = std::fs::remove_dir_all(folder);
-    std::fs::create_dir_all(folder)?;
+    Ok(std::fs::create_dir_all(folder)?)
+}
+
+fn write_initrd(
+    options: &Options,
+    image: &Image,
+    folder: &Path,
+    cases: &[Case],
+    cuts: u32,
+) -> Outcome<PathBuf> {
+    let scripts = own("guest");
+    let contents =
+        Contents { vega: &options.vega, load: &options.load, nvme: &options.nvme, scripts: &scripts };
+    let mut bytes = std::fs::read(&image.base).context("the prepared image")?;
+    bytes.extend(contents.archive(cases, cuts)?);
     let initrd = folder.join("initrd.cpio");
     std::fs::write(&initrd, bytes)?;
     Ok(initrd)

@@ -6,23 +6,22 @@ use harness::failure::{Failure, Outcome, ensure, fail};
 
 /// What `--help` says.
 pub const USAGE: &str = "usage: vm [options] prepare     make the image from the packages in the cache
-       vm [options] run [GROUP...] run the cases of these groups [iscsi scsi]
+       vm [options] run [GROUP...] run the cases of these groups [all]
        vm [options] list           name every case
-       vm [options] shell          a guest with a shell on this terminal; leave it with `exit`
-groups: iscsi scsi nvmf
+       vm [options] shell [GROUP]  a guest with a shell on this terminal (and the group's devices); leave it with `exit`
+groups: iscsi scsi nvmf nvme
 options:
   --only TEXT      only cases whose name contains this
   --each           a guest for each case, instead of one until a case fails
   --kernel X.Y     with this kernel, or with \"all\" that are prepared [the newest]
   --vega PATH      the static vega
   --load PATH      the static vm_load
+  --nvme PATH      the static vm_nvme
   --cache DIR      where packages and images are [$VEGA_CACHE/vm or .cache/vm]
   --logs DIR       where what guests said is kept [target/vm-logs]";
 
 /// The folders of `cases`.
-pub const GROUPS: [&str; 3] = ["iscsi", "nvmf", "scsi"];
-/// What runs when nothing is named.
-const DEFAULT_GROUPS: [&str; 2] = ["iscsi", "scsi"];
+pub const GROUPS: [&str; 4] = ["iscsi", "nvme", "nvmf", "scsi"];
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +29,8 @@ pub enum Verb {
     Prepare,
     Run(Vec<String>),
     List,
-    Shell,
+    /// With the devices of a group.
+    Shell(Option<String>),
 }
 
 /// The parsed command line.
@@ -42,6 +42,7 @@ pub struct Options {
     pub kernel: Option<String>,
     pub vega: PathBuf,
     pub load: PathBuf,
+    pub nvme: PathBuf,
     pub cache: PathBuf,
     pub logs: PathBuf,
 }
@@ -57,6 +58,7 @@ impl Options {
             kernel: None,
             vega: programs.join("vega"),
             load: programs.join("vm_load"),
+            nvme: programs.join("vm_nvme"),
             cache: cache.unwrap_or_else(|| PathBuf::from(".cache")).join("vm"),
             logs: PathBuf::from("target/vm-logs"),
         };
@@ -70,6 +72,7 @@ impl Options {
                 "--kernel" => options.kernel = Some(value()?),
                 "--vega" => options.vega = value()?.into(),
                 "--load" => options.load = value()?.into(),
+                "--nvme" => options.nvme = value()?.into(),
                 "--cache" => options.cache = value()?.into(),
                 "--logs" => options.logs = value()?.into(),
                 option if option.starts_with('-') => return fail(format!("unknown argument {option:?}")),
@@ -90,8 +93,14 @@ fn verb(words: Vec<String>) -> Outcome<Verb> {
     match (verb.as_deref(), groups.is_empty()) {
         (Some("prepare"), true) => Ok(Verb::Prepare),
         (Some("list"), true) => Ok(Verb::List),
-        (Some("shell"), true) => Ok(Verb::Shell),
-        (Some("run"), true) => Ok(Verb::Run(DEFAULT_GROUPS.map(str::to_owned).to_vec())),
+        (Some("shell"), true) => Ok(Verb::Shell(None)),
+        (Some("shell"), false) => {
+            ensure(groups.len() == 1 && GROUPS.contains(&groups[0].as_str()), || {
+                format!("no such group: {}", groups.join(" "))
+            })?;
+            Ok(Verb::Shell(groups.into_iter().next()))
+        }
+        (Some("run"), true) => Ok(Verb::Run(GROUPS.map(str::to_owned).to_vec())),
         (Some("run"), false) => {
             for group in &groups {
                 ensure(GROUPS.contains(&group.as_str()), || format!("no such group: {group}"))?;
@@ -115,13 +124,13 @@ mod tests {
         let options = parse("--only chap --each run iscsi").expect("a correct line");
         assert_eq!(options.verb, Verb::Run(vec!["iscsi".to_owned()]));
         assert!(options.each && options.only.as_deref() == Some("chap"));
-        assert_eq!(parse("run").expect("defaults").verb, Verb::Run(vec!["iscsi".into(), "scsi".into()]));
+        assert_eq!(parse("run").expect("defaults").verb, Verb::Run(GROUPS.map(str::to_owned).to_vec()));
         assert!(parse("--cache x prepare").expect("a relative cache").cache.is_absolute());
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for line in ["", "nonsense", "run nothing", "--only", "--what run", "list iscsi"] {
+        for line in ["", "nonsense", "run nothing", "--only", "--what run", "list iscsi", "shell nothing"] {
             assert!(parse(line).is_err(), "{line:?}");
         }
     }

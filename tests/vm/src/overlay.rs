@@ -15,15 +15,19 @@ pub struct Contents<'a> {
     pub vega: &'a Path,
     /// The static `vm_load`.
     pub load: &'a Path,
+    /// The static `vm_nvme`.
+    pub nvme: &'a Path,
     /// `tests/vm/guest`.
     pub scripts: &'a Path,
 }
 
 impl Contents<'_> {
     /// The archive of a guest that runs `cases`, or that waits for a person when there are none.
-    pub fn archive(&self, cases: &[Case]) -> Outcome<Vec<u8>> {
+    /// `cuts` is how often the power was cut in the first of them.
+    pub fn archive(&self, cases: &[Case], cuts: u32) -> Outcome<Vec<u8>> {
         let mut archive = Archive::default();
-        for (program, path) in [(self.vega, "/vm/vega"), (self.load, "/vm/vm_load")] {
+        let programs = [(self.vega, "/vm/vega"), (self.load, "/vm/vm_load"), (self.nvme, "/vm/vm_nvme")];
+        for (program, path) in programs {
             let content = std::fs::read(program).context(&format!("reading {}", program.display()))?;
             archive.file(path, 0o755, &content)?;
         }
@@ -39,6 +43,7 @@ impl Contents<'_> {
             list += &format!("{} {}\n", case.full_name(), case.guest_path());
         }
         archive.file("/vm/cases/list", 0o644, list.as_bytes())?;
+        archive.file("/vm/cuts", 0o644, format!("{cuts}\n").as_bytes())?;
         archive.file("/vm/case-patience", 0o644, format!("{}\n", limits::CASE_PATIENCE_S).as_bytes())?;
         archive.finish()
     }

@@ -61,3 +61,44 @@ fn a_connection_joins_only_the_session_of_its_own_user() {
     login.tsih = 0;
     assert!(policy.credentials(&login, "bob").is_some());
 }
+
+#[test]
+fn discovery_tells_only_what_the_initiator_may_see() {
+    let mut bench = Bench::new();
+    let entry = |allowed: &[&str]| DirectoryEntry {
+        core: 0,
+        portal_group_tag: 1,
+        advertised: Vec::new(),
+        allow: AllowList(allowed.iter().map(|name| (*name).to_owned()).collect()),
+    };
+    let directory = Directory::from([
+        ("iqn.2026-01.io.vega:everyone".to_owned(), entry(&[])),
+        ("iqn.2026-01.io.vega:mine".to_owned(), entry(&["iqn.2026-01.io.vega:i1"])),
+        (
+            "iqn.2026-01.io.vega:theirs".to_owned(),
+            entry(&["iqn.2026-01.io.vega:i2", "iqn.2026-01.io.vega:i1x"]),
+        ),
+    ]);
+    assert!(bench.control.send(CoreMessage::SetDirectory(Arc::new(directory))).is_ok());
+    let mut client = Client::connect(&bench.world, 1);
+    client.send_login_with("InitiatorName=iqn.2026-01.io.vega:i1\0SessionType=Discovery\0");
+    let answer = client.answer(&mut bench);
+    assert_eq!((answer[0], answer[1], answer[36]), (0x23, 0x87, 0), "discovery is open to everyone");
+    let mut ask = |question: &str| {
+        let mut header = [0; 48];
+        header[..2].copy_from_slice(&[0x44, 0x80]);
+        header[16..20].copy_from_slice(&7_u32.to_be_bytes());
+        header[20..24].fill(0xff);
+        header[24..28].copy_from_slice(&client.cmd_sn.to_be_bytes());
+        client.send(&header, question.as_bytes());
+        bench.turns();
+        let (header, data) = client.next().expect("a text response");
+        assert_eq!(header[0], 0x24);
+        let told = String::from_utf8(data).expect("text");
+        let names: Vec<_> = told.split('\0').filter_map(|pair| pair.strip_prefix("TargetName=")).collect();
+        names.into_iter().map(|name| name["iqn.2026-01.io.vega:".len()..].to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ask("SendTargets=All\0"), ["everyone", "mine"]);
+    assert_eq!(ask("SendTargets=iqn.2026-01.io.vega:mine\0"), ["mine"]);
+    assert_eq!(ask("SendTargets=iqn.2026-01.io.vega:theirs\0"), [""; 0], "as if it were not there");
+}

@@ -236,6 +236,11 @@ impl Client {
              ImmediateData=Yes\0MaxRecvDataSegmentLength=65536\0ErrorRecoveryLevel=0\0",
             self.number
         );
+        self.send_login_with(&keys);
+    }
+
+    /// A login from the operational stage straight to the full feature phase.
+    fn send_login_with(&self, keys: &str) {
         let mut header = [0; 48];
         header[..2].copy_from_slice(&[0x43, 0x87]);
         header[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, self.number]);

@@ -262,6 +262,19 @@ pub const CTRATT_NAMESPACE_GRANULARITY: u32 = 1 << 7;
 /// CTRATT: extended LBA formats.
 pub const CTRATT_EXTENDED_LBA_FORMATS: u32 = 1 << 15;
 
+/// OACS: Security Send and Security Receive.
+pub const OACS_SECURITY: u16 = 1 << 0;
+/// OACS: Format NVM.
+pub const OACS_FORMAT_NVM: u16 = 1 << 1;
+/// OACS: Firmware Commit and Firmware Image Download.
+pub const OACS_FIRMWARE: u16 = 1 << 2;
+/// OACS: Namespace Management and Namespace Attachment.
+pub const OACS_NAMESPACE_MANAGEMENT: u16 = 1 << 3;
+/// OACS: Device Self-test.
+pub const OACS_DEVICE_SELF_TEST: u16 = 1 << 4;
+/// OACS: Doorbell Buffer Config.
+pub const OACS_DOORBELL_BUFFER_CONFIG: u16 = 1 << 8;
+
 /// LPA: the SMART log page of each namespace.
 pub const LPA_SMART_PER_NAMESPACE: u8 = 1 << 0;
 /// LPA: Commands Supported and Effects.
@@ -325,6 +338,10 @@ pub const VWC_FLUSH_ALL_SUPPORTED: u8 = 0b11 << 1;
 
 /// SGLS, bits 1:0 = 1: SGLs are supported without requirement on alignment.
 pub const SGLS_SUPPORTED: u32 = 0b01;
+/// SGLS: bit bucket descriptors.
+pub const SGLS_BIT_BUCKET: u32 = 1 << 16;
+/// SGLS: an SGL may describe more bytes than the command transfers.
+pub const SGLS_LONGER_THAN_DATA: u32 = 1 << 18;
 /// SGLS: keyed SGL data block descriptor.
 pub const SGLS_KEYED: u32 = 1 << 2;
 /// SGLS: the address of a data block descriptor may be an offset (in-capsule data).

@@ -119,6 +119,13 @@ pub const NSFEAT_UNIQUE_IDS_NOT_REUSED: u8 = 1 << 3;
 /// NSFEAT: preferred write and deallocate sizes hold (NPWG, NPWA, NPDG, NPDA, NOWS).
 pub const NSFEAT_OPTIMAL_PERFORMANCE: u8 = 1 << 4;
 
+/// FLBAS: metadata is transferred at the end of each block, as an extended LBA; else in a buffer of its own.
+pub const FLBAS_EXTENDED: u8 = 1 << 4;
+/// MC: metadata as a part of an extended LBA.
+pub const MC_EXTENDED: u8 = 1 << 0;
+/// MC: metadata in a buffer of its own.
+pub const MC_SEPARATE: u8 = 1 << 1;
+
 /// NMIC: the namespace may be attached to more than one controller at the same time.
 pub const NMIC_SHARED: u8 = 1 << 0;
 

@@ -144,6 +144,15 @@ codes! {
 }
 
 /// Codes of Fabrics commands, which share their numbers with those of I/O commands (Base 6).
+pub(super) const FABRICS_NAMES: &[(Status, &str)] = &[
+    (Status::CONNECT_INCOMPATIBLE_FORMAT, "Connect Incompatible Format"),
+    (Status::CONNECT_CONTROLLER_BUSY, "Connect Controller Busy"),
+    (Status::CONNECT_INVALID_PARAMETERS, "Connect Invalid Parameters"),
+    (Status::CONNECT_RESTART_DISCOVERY, "Connect Restart Discovery"),
+    (Status::CONNECT_INVALID_HOST, "Connect Invalid Host"),
+    (Status::INVALID_QUEUE_TYPE, "Invalid Queue Type"),
+];
+
 impl Status {
     /// Connect: Incompatible Format.
     pub const CONNECT_INCOMPATIBLE_FORMAT: Self = Self::new(1, 0x80);

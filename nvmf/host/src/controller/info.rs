@@ -5,8 +5,7 @@ use std::time::Duration;
 use nvme_spec::fabrics;
 use nvme_spec::feature::EventConfiguration;
 use nvme_spec::identify::controller::{
-    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, FUSES_COMPARE_AND_WRITE, ONCS_COMPARE,
-    ONCS_WRITE_ZEROES, VWC_PRESENT,
+    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, ONCS_WRITE_ZEROES, VWC_PRESENT,
 };
 use nvme_spec::identify::namespace::{
     DLFEAT_READS_ZEROES, DLFEAT_WRITE_ZEROES_DEALLOCATES, NSFEAT_ATOMIC, NSFEAT_OPTIMAL_PERFORMANCE,
@@ -17,7 +16,7 @@ use volume::bdev::BdevInfo;
 
 use crate::config::ControllerConfig;
 use crate::error::Unsuitable;
-use crate::limits::{ANA_GROUPS_MAX, EVENT_REQUESTS_MAX, TRANSFER_BYTES_MIN};
+use crate::limits::{ANA_GROUPS_MAX, EVENT_REQUESTS_MAX};
 
 /// Page size behind MDTS: CAP.MPSMIN of a Fabrics controller as it was read.
 const PAGE_BYTES_LOG2_MIN: u32 = 12;
@@ -51,10 +50,6 @@ pub struct ControllerInfo {
     pub event_requests: u8,
     /// Volatile write cache.
     pub volatile_write_cache: bool,
-    /// Compare is supported.
-    pub compare: bool,
-    /// Fused Compare and Write is supported.
-    pub compare_and_write: bool,
     /// AWUPF: blocks that are written all or nothing across a power failure.
     pub atomic_write_blocks: u32,
 }
@@ -88,8 +83,9 @@ impl ControllerInfo {
         if !capsules || identify.ioccsz.get() < 4 {
             return Err(Unsuitable::Capsules);
         }
-        if info.transfer_bytes_max < TRANSFER_BYTES_MIN {
-            return Err(Unsuitable::TransferLimit);
+        if info.transfer_bytes_max < config.transfer_bytes {
+            let (allowed_bytes, needed_bytes) = (info.transfer_bytes_max, config.transfer_bytes);
+            return Err(Unsuitable::TransferLimit { allowed_bytes, needed_bytes });
         }
         if identify.oncs.get() & ONCS_WRITE_ZEROES == 0 {
             return Err(Unsuitable::WriteZeroes);
@@ -102,7 +98,6 @@ impl ControllerInfo {
         // What is beyond 32 bits is no limit.
         let has_limit = identify.mdts > 0 && shift < 32;
         let quiesce_ms = identify.cqt_ms.get();
-        let has = |word: u16, bit: u16| word & bit != 0;
         Self {
             cntlid: identify.cntlid.get(),
             serial: text(&identify.sn),
@@ -117,8 +112,6 @@ impl ControllerInfo {
             events: EventConfiguration(identify.oaes.get()),
             event_requests: identify.aerl.saturating_add(1).min(EVENT_REQUESTS_MAX),
             volatile_write_cache: identify.vwc & VWC_PRESENT != 0,
-            compare: has(identify.oncs.get(), ONCS_COMPARE),
-            compare_and_write: has(identify.fuses.get(), FUSES_COMPARE_AND_WRITE),
             atomic_write_blocks: u32::from(identify.awupf.get()) + 1,
         }
     }
@@ -192,5 +185,45 @@ impl NamespaceInfo {
             anagrpid: identify.anagrpid.get(),
             deallocates,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nvme_spec::fabrics::nqn_field;
+    use zerocopy::little_endian::{U16, U32};
+
+    use super::*;
+    use crate::config::HostIdentity;
+
+    /// SPDK's target takes 128 KiB in one command (MDTS 5).
+    #[test]
+    fn a_controller_must_take_what_is_asked_for_in_one_command_and_no_more() {
+        let nqn = "nqn.x:s";
+        let mut page = IdentifyController {
+            cntlid: U16::new(3),
+            cntrltype: ControllerType::IO,
+            mdts: 5,
+            kas_100ms: U16::new(1),
+            sqes: 0x66,
+            cqes: 0x44,
+            oncs: U16::new(ONCS_WRITE_ZEROES),
+            ioccsz: U32::new(4),
+            subnqn: nqn_field(nqn).unwrap(),
+            ..IdentifyController::default()
+        };
+        let host = HostIdentity { nqn: "nqn.x:h".into(), id: [1; 16] };
+        let config = |transfer_bytes| {
+            let address = "10.0.0.1:4420".parse().unwrap();
+            ControllerConfig { transfer_bytes, ..ControllerConfig::new(address, nqn, host.clone()) }
+        };
+        let look = |page: &IdentifyController, transfer_bytes| {
+            ControllerInfo::new(page, &config(transfer_bytes), 3, 0).map(|info| info.transfer_bytes_max)
+        };
+        assert_eq!(look(&page, 128 << 10), Ok(128 << 10));
+        let limit = Unsuitable::TransferLimit { allowed_bytes: 128 << 10, needed_bytes: 256 << 10 };
+        assert_eq!(look(&page, 256 << 10), Err(limit));
+        page.mdts = 0;
+        assert_eq!(look(&page, 256 << 10), Ok(u64::MAX), "no limit is reported");
     }
 }

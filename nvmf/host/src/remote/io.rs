@@ -8,7 +8,7 @@ use volume::bdev::{Done, Extent, Io, IoStatus, Op};
 use super::Remote;
 use super::table::{Command, Owner};
 use crate::command::{Kind, blocks_max, command, plan};
-use crate::limits::{BACKLOG_ROOM, PIECES_IN_FLIGHT_MAX, TRANSFER_BYTES_MIN};
+use crate::limits::{BACKLOG_ROOM, PIECES_IN_FLIGHT_MAX, TRANSFER_BYTES};
 
 /// An I/O that is more than one command.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Remote {
         let extent = io.op.extent().unwrap_or(Extent { lba: 0, length_blocks: 0 });
         let block_bytes = self.info.map_or(512, |info| info.logical_block_bytes);
         // Every controller that is taken allows so much.
-        let limit = blocks_max(TRANSFER_BYTES_MIN, block_bytes, kind);
+        let limit = blocks_max(TRANSFER_BYTES, block_bytes, kind);
         if extent.length_blocks <= limit {
             let sqe = command(opcode, self.config.nsid, extent, control);
             let owner = Owner::Whole { tag: io.tag };
@@ -121,7 +121,7 @@ impl Remote {
     fn start_data_pieces(&mut self, key: u32, mut sgl: Sgl, block_bytes: u32) {
         let mut indexes = Vec::new();
         while !sgl.is_empty() {
-            let front = sgl.take_front(TRANSFER_BYTES_MIN as usize);
+            let front = sgl.take_front(TRANSFER_BYTES as usize);
             assert!(!front.is_empty(), "no buffer is longer than a transfer");
             let piece_blocks = front.len() as u64 / u64::from(block_bytes);
             let nsid = self.config.nsid;

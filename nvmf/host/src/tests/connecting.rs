@@ -68,7 +68,20 @@ fn a_controller_that_never_gets_ready_is_left_in_its_own_time() {
 fn a_controller_that_allows_only_short_transfers_is_refused() {
     let mut rig = Rig::begin(1, |target, _| target.shared.borrow_mut().mdts = 7);
     rig.until("it is refused", |rig| last_end(rig).is_some());
-    assert_eq!(last_end(&rig), Some(EndCause::Unsuitable(Unsuitable::TransferLimit)));
+    let limit = Unsuitable::TransferLimit { allowed_bytes: 512 << 10, needed_bytes: 1 << 20 };
+    assert_eq!(last_end(&rig), Some(EndCause::Unsuitable(limit)));
+}
+
+#[test]
+fn a_refused_connect_is_told_in_the_words_of_connect() {
+    let words = |status: Status| EndCause::Refused(status.with_dnr()).to_string();
+    assert_eq!(
+        words(Status::CONNECT_INVALID_HOST),
+        "connect was refused: 1h/84h Connect Invalid Host (do not retry)"
+    );
+    assert!(words(Status::CONNECT_INVALID_PARAMETERS).contains("Connect Invalid Parameters"));
+    assert!(words(Status::AUTHENTICATION_REQUIRED).contains("Authentication Required"));
+    assert!(words(Status::INVALID_FIELD).contains("Invalid Field in Command"));
 }
 
 #[test]

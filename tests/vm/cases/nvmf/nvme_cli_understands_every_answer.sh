@@ -40,11 +40,16 @@ nvme fw-log "$controller" >/tmp/out || die "fw-log: $(cat /tmp/out)"
 nvme effects-log "$controller" >/tmp/out || die "effects-log: $(cat /tmp/out)"
 nvme ana-log "$controller" >/tmp/out || die "ana-log: $(cat /tmp/out)"
 nvme changed-ns-list-log "$controller" >/tmp/out || die "changed-ns-list-log: $(cat /tmp/out)"
-for feature in 0x07 0x0b 0x0f; do
-    nvme get-feature "$controller" -f "$feature" >/tmp/out 2>&1 || die "feature $feature: $(cat /tmp/out)"
-done
+feature() { nvme get-feature "$controller" -f "$1" 2>&1 || die "feature $1"; }
+expect "one I/O queue or more" "$(feature 0x07)" 'Number of Queues.*value: *(0x)?0*[0-9a-f]+'
+expect "the keep alive that the host asked for, 30 s" "$(feature 0x0f)" '(7530|30000)'
+expect "the events that Linux enables" "$(feature 0x0b)" 'value: *(0x)?0*[1-9a-f]'
 refused "a log page that is not there" nvme get-log "$controller" --log-id=0xd0 --log-len=512
 refused "a feature that is not there" nvme get-feature "$controller" -f 0xd0
+errors=$(nvme error-log "$controller" --log-entries=2)
+say "$errors"
+expect "both refusals are written down" "$errors" '^error_count[[:space:]]*: *2'
+expect "with their status" "$errors" '^status_field[[:space:]]*: *(0x)?[0-9a-f]*[1-9a-f]'
 for property in 0x0 0x8 0x14 0x1c; do
     nvme get-property "$controller" --offset="$property" >/tmp/out 2>&1 || die "property $property: $(cat /tmp/out)"
 done

@@ -1,5 +1,11 @@
-//! Whose data a block device holds: the marks that filesystems, partition tables and volume
-//! managers leave at fixed places. Blocking: control reads the pieces before it formats a device.
+//! Whose data a block device holds: the marks that filesystems, partition tables and volume managers leave at fixed places.
+//!
+//! It is: [`recognise`], over the first and the last bytes of a device that somebody else has read; used before a device
+//! is formatted, and before its controller is taken from the kernel.
+//! It is not: a reader of devices, nor of the formats behind the marks.
+//!
+//! Reading order: the table of marks, then [`recognise`].
+#![forbid(unsafe_code)]
 
 use std::fmt;
 
@@ -62,8 +68,10 @@ const MARKS: &[(&str, At, &[u8])] = &[
     ("a GUID partition table", At::Start(4096), b"EFI PART"),
     ("the backup of a GUID partition table", At::End(512), b"EFI PART"),
     ("the backup of a GUID partition table", At::End(4096), b"EFI PART"),
-    ("a Vega volume", At::End(1024 * 1024), b"VEGAvol1"),
+    ("a Vega volume", At::End(VEGA_LABEL_FROM_END), VEGA_LABEL),
 ];
+const VEGA_LABEL: &[u8] = b"VEGAvol1";
+const VEGA_LABEL_FROM_END: u64 = 1024 * 1024;
 const MDRAID: [u8; 4] = 0xA92B_4EFC_u32.to_le_bytes();
 const BCACHE: [u8; 16] =
     [0xC6, 0x85, 0x73, 0xF6, 0x4E, 0x1A, 0x45, 0xCA, 0x82, 0x65, 0xF5, 0x7F, 0x48, 0xBA, 0x6D, 0x81];
@@ -83,6 +91,13 @@ pub fn recognise(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
         .or_else(|| old_linux_raid(tail, length_bytes))
         .or_else(|| zfs(head, tail, length_bytes))
         .or_else(|| master_boot_record(head))
+}
+
+/// True when the last bytes of a device say that all of it is a Vega volume. Whatever else is recognised on it then belongs to
+/// whoever uses that volume.
+pub fn is_vega_volume(tail: &[u8]) -> bool {
+    let from_end = usize::try_from(VEGA_LABEL_FROM_END).unwrap_or(usize::MAX);
+    tail.len().checked_sub(from_end).is_some_and(|at| tail[at..].starts_with(VEGA_LABEL))
 }
 
 fn marked(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
@@ -175,6 +190,17 @@ mod tests {
                 "{what}"
             );
         }
+    }
+
+    #[test]
+    fn a_volume_is_one_whatever_its_user_has_put_on_it() {
+        let (mut head, mut tail) = blank();
+        assert!(!is_vega_volume(&tail) && !is_vega_volume(&[]));
+        head[..4].copy_from_slice(b"XFSB");
+        let at = tail.len() - VEGA_LABEL_FROM_END as usize;
+        tail[at..at + 8].copy_from_slice(VEGA_LABEL);
+        assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.what), Some("an XFS filesystem"));
+        assert!(is_vega_volume(&tail));
     }
 
     #[test]

@@ -1,0 +1,33 @@
+//! What a core is told and asked about its devices.
+
+use control::bridge::{DeviceReport, PlaneError};
+use volume::geometry::Geometry;
+use volume::label::LabelRequest;
+use volume::shared::Answer;
+
+/// A namespace that became a volume; its channel waits on the core, under the volume's name.
+pub(crate) struct OpenedNamespace {
+    pub geometry: Geometry,
+    /// The reservations found on it.
+    pub reservations: Vec<u8>,
+    pub is_new: bool,
+}
+
+/// The namespace that is to become a volume.
+pub(crate) struct OpenNamespace {
+    pub device: String,
+    pub nsid: u32,
+    /// Name of the volume.
+    pub volume: String,
+    pub request: LabelRequest,
+}
+
+/// A message to the devices of one core.
+pub(crate) enum DeviceMessage {
+    /// How they are.
+    Report(Answer<Vec<DeviceReport>>),
+    /// Open or format a namespace.
+    Open { open: OpenNamespace, answer: Answer<Result<OpenedNamespace, PlaneError>> },
+    /// Shut all of them down; answered when they have ended.
+    Drain(Answer<()>),
+}

@@ -1,0 +1,17 @@
+//! NVMe devices: taken over before the cores start, driven by a core each, given back when everything has ended.
+//!
+//! [`take`] opens what the configuration names, [`drive`] is one controller with its queue pair, [`poller`] all of a core's,
+//! [`open`] makes a volume of a namespace, [`plane`] is what requests of control do with them.
+//!
+//! A device belongs to one core, and the volumes on it live there: their I/O takes no hop. What it takes long to say (its
+//! identity, its health) its core remembers, and a question reads that.
+
+pub(crate) mod drive;
+pub(crate) mod message;
+pub(crate) mod open;
+pub(crate) mod plane;
+pub(crate) mod poller;
+pub(crate) mod take;
+
+#[cfg(test)]
+mod tests;

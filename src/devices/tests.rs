@@ -1,0 +1,189 @@
+//! Volumes on devices through the whole data plane, and devices that cannot be had.
+
+use control::bridge::{
+    DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts,
+};
+use control::config::{Config, Environment, load_text};
+use control::model::{Backing, DeviceKind, DeviceState, VolumeSpec};
+use nvme_pci::testing::{FakeController, FakeMachine};
+use uuid::Uuid;
+
+use super::plane::homes;
+use super::take::{Loans, take_all};
+use crate::plane::{Addresses, NodePlane};
+use crate::wiring::{choose_processors, start_cores};
+
+fn config(text: &str) -> Config {
+    let ports = "[[iscsi.portal]]\nlisten = '127.0.0.1:0'\n[nvmf]\nlistener = []\n[reactor]\nbuffer_bytes = '16MiB'\n";
+    load_text(&(ports.to_owned() + text), "test.toml", &Environment::default()).unwrap()
+}
+
+/// A node without control, on a machine made of files.
+struct Node {
+    plane: NodePlane,
+    machine: FakeMachine,
+    _folder: tempfile::TempDir,
+    loans: Option<Loans>,
+}
+
+impl Node {
+    fn start(text: &str, controllers: &[FakeController]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let machine = FakeMachine::new(folder.path());
+        controllers.iter().for_each(|controller| machine.add_controller(controller));
+        let config = config(text);
+        let processors = choose_processors(&config.reactor.cores).unwrap();
+        let (taken, loans) = take_all(&config, processors.len(), machine.host());
+        let (devices, sources) = homes(taken, processors.len());
+        let (cores, _) = start_cores(&config, &processors, sources).unwrap();
+        let plane = NodePlane::start(cores, Addresses::default(), devices);
+        Self { plane, machine, _folder: folder, loans: Some(loans) }
+    }
+
+    fn ask(&self, request: Request) -> Result<Reply, PlaneError> {
+        let (responder, answer) = Responder::pair();
+        self.plane.submit(request, responder);
+        answer().expect("the plane answers")
+    }
+
+    fn volume(&self, request: Request) -> Result<VolumeFacts, PlaneError> {
+        match self.ask(request)? {
+            Reply::Volume(facts) => Ok(facts),
+            _ => panic!("another answer"),
+        }
+    }
+
+    fn create(&self, spec: VolumeSpec) -> Result<VolumeFacts, PlaneError> {
+        self.volume(Request::CreateVolume { spec, path: None })
+    }
+
+    /// What the device says of a volume that it does not serve.
+    fn refusal(&self, spec: VolumeSpec) -> String {
+        match self.create(spec) {
+            Err(PlaneError::Device { reason, .. }) => reason,
+            other => panic!("{:?}", other.map(|facts| facts.notes)),
+        }
+    }
+
+    fn stats(&self) -> StatsReport {
+        match self.ask(Request::Stats).unwrap() {
+            Reply::Stats(report) => report,
+            _ => panic!("another answer"),
+        }
+    }
+
+    fn done(&self, request: Request) {
+        assert!(matches!(self.ask(request), Ok(Reply::Done)));
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.plane.stop();
+        drop(self.loans.take());
+    }
+}
+
+fn on(device: &str, namespace: u32) -> VolumeSpec {
+    VolumeSpec {
+        name: "hot".parse().unwrap(),
+        uuid: Uuid::from_u128(7),
+        size_bytes: 16 << 20,
+        block_size: 512,
+        backing: Backing::Nvme { device: device.parse().unwrap(), namespace },
+        core: None,
+    }
+}
+
+const TOYS: &str = "[[device]]\nname = 'toy'\nemulated_size = '32MiB'\n\
+                    [[device]]\nname = 'toy-4k'\nemulated_size = '32MiB'\nblock_size = 4096\n";
+
+#[test]
+fn a_volume_lives_on_an_emulated_device_until_it_is_drained() {
+    let node = Node::start(TOYS, &[]);
+    let facts = node.create(on("toy", 1)).unwrap();
+    assert_eq!((facts.size_bytes, facts.volatile_write_cache), (16 << 20, true));
+    assert!(facts.notes.iter().any(|note| note.contains("empty again")), "{:?}", facts.notes);
+    let report = node.stats();
+    let names: Vec<_> = report.devices.iter().map(|device| device.name.as_str()).collect();
+    assert_eq!(names, ["toy", "toy-4k"]);
+    let toy = &report.devices[0];
+    assert_eq!(
+        (toy.state, toy.kind, toy.problem.as_deref()),
+        (DeviceState::Ready, DeviceKind::Emulated, None)
+    );
+    assert_eq!(toy.core, facts.core);
+    let namespace = &toy.namespaces[0];
+    assert_eq!((namespace.nsid, namespace.size_bytes, namespace.block_size), (1, 32 << 20, 512));
+    assert!(toy.identify.as_ref().unwrap().sn.starts_with(b"VEGA-toy "));
+    let (pair, latency) = &toy.queue_pairs[0];
+    assert!(pair.commands > 0 && pair.errors == 0 && latency.count() == pair.commands, "{pair:?}");
+
+    // The same again is the same volume; closed and opened it is found by its label.
+    assert_eq!(node.create(on("toy", 1)).unwrap(), facts);
+    node.done(Request::CloseVolume { name: "hot".parse().unwrap() });
+    let opened = node.volume(Request::OpenVolume { spec: on("toy", 1), path: None }).unwrap();
+    assert!(opened.notes[0].starts_with("opened") && facts.notes[0].starts_with("formatted"));
+    node.done(Request::Drain { grace: std::time::Duration::from_secs(10) });
+    assert!(matches!(node.create(on("toy", 1)), Err(PlaneError::ShuttingDown)));
+    let stopped = node.stats();
+    assert!(stopped.devices.iter().all(|device| device.state == DeviceState::Stopped));
+}
+
+#[test]
+fn what_a_device_cannot_serve_is_said_in_its_words() {
+    let node = Node::start(TOYS, &[]);
+    node.create(on("toy", 1)).unwrap();
+    node.done(Request::CloseVolume { name: "hot".parse().unwrap() });
+    let other = VolumeSpec { uuid: Uuid::from_u128(8), ..on("toy", 1) };
+    let occupied = node.refusal(other);
+    assert!(occupied.contains("it holds a Vega volume") && occupied.contains("confirm_serial"), "{occupied}");
+    assert!(node.refusal(on("toy-4k", 1)).contains("blocks of 4096 bytes, not 512"));
+    assert!(
+        node.refusal(VolumeSpec { size_bytes: 32 << 20, ..on("toy", 1) }).contains("room for a volume of")
+    );
+    assert!(node.refusal(on("toy", 9)).contains("no namespace 9"));
+    let unknown = node.create(on("nothing", 1)).unwrap_err();
+    assert_eq!(unknown, PlaneError::NotFound { kind: ObjectKind::Device, name: "nothing".into() });
+    let elsewhere = node.create(VolumeSpec { core: Some(63), ..on("toy", 1) }).unwrap_err();
+    assert!(matches!(elsewhere, PlaneError::Unsupported { field: "core", .. }), "{elsewhere}");
+    let grown = node.create(on("toy", 1)).unwrap().size_bytes * 2;
+    let grow = Request::GrowVolume { name: "hot".parse().unwrap(), size_bytes: grown };
+    assert!(matches!(node.volume(grow), Err(PlaneError::Unsupported { field: "backing", .. })));
+}
+
+#[test]
+fn a_device_that_cannot_be_had_says_why_and_goes_back_to_the_kernel() {
+    let free = FakeController::default();
+    let used = FakeController {
+        address: "0000:02:00.0",
+        instance: 1,
+        serial: "USED",
+        group: Some(15),
+        ..FakeController::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let machine = FakeMachine::new(folder.path());
+    machine.add_controller(&used);
+    machine.put("nvme1n1", 0, b"XFSB");
+    let config = config("[[device]]\nname = 'used'\npci_address = '0000:02:00.0'\n");
+    let (taken, _loans) = take_all(&config, 1, machine.host());
+    let error = taken[0].source.as_ref().err().unwrap().to_string();
+    assert!(
+        error.contains("nvme1n1 holds an XFS filesystem") && machine.kernel().written().is_empty(),
+        "{error}"
+    );
+
+    // The machine made of files gives the controller away, and the kernel below this test knows nothing of it.
+    let text = "[[device]]\nname = 'fast'\npci_address = '0000:01:00.0'\n\
+                [[device]]\nname = 'gone'\npath = '/nonexistent/nvme0n1'\n";
+    let node = Node::start(text, &[free]);
+    let report = node.stats();
+    assert!(report.devices.iter().all(|device| device.state == DeviceState::Faulted));
+    assert!(report.devices[0].problem.as_ref().unwrap().contains("0000:01:00.0"));
+    assert!(report.devices[1].problem.as_ref().unwrap().contains("/nonexistent/nvme0n1"));
+    assert!(node.refusal(on("gone", 1)).contains("/nonexistent/nvme0n1"));
+    let function = node.machine.host().functions().remove(0);
+    assert_eq!((function.driver.as_deref(), function.driver_override), (Some("nvme"), None));
+    assert!(node.machine.kernel().written().len() > 4, "it was taken, and given back");
+}

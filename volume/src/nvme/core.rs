@@ -1,0 +1,156 @@
+//! One core's queue pair, shared by the channels of its namespaces.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use nvme::device::Device;
+use nvme::{IoDone, Namespace, QueuePair, Readiness, Request};
+use reactor::buffer::{BufferPool, Sgl};
+use reactor::poller::Progress;
+use reactor::time::{Clock, Time};
+
+use crate::limits::IN_FLIGHT_EXPECTED;
+
+/// What has come for one channel.
+struct Mailbox {
+    done: VecDeque<IoDone>,
+    /// I/Os of this channel that were not taken out of here.
+    open: usize,
+}
+
+pub(super) struct Inner<D: Device> {
+    pub(super) queue: QueuePair<D>,
+    clock: Rc<dyn Clock>,
+    buffers: BufferPool,
+    /// Read once a turn.
+    now: Time,
+    mailboxes: Vec<Mailbox>,
+    reaped: Vec<IoDone>,
+    pub(super) has_poller: bool,
+}
+
+/// A queue pair on its core. A clone is another handle to it.
+pub struct NvmeCore<D: Device> {
+    pub(super) inner: Rc<RefCell<Inner<D>>>,
+}
+
+impl<D: Device> Clone for NvmeCore<D> {
+    fn clone(&self) -> Self {
+        Self { inner: Rc::clone(&self.inner) }
+    }
+}
+
+impl<D: Device> std::fmt::Debug for NvmeCore<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NvmeCore({:?})", self.inner.borrow().queue)
+    }
+}
+
+impl<D: Device> NvmeCore<D> {
+    /// Shares `queue`, whose buffers are `buffers`.
+    pub fn new(queue: QueuePair<D>, clock: Rc<dyn Clock>, buffers: &BufferPool) -> Self {
+        let now = clock.now();
+        let inner = Inner {
+            queue,
+            clock,
+            buffers: buffers.clone(),
+            now,
+            mailboxes: Vec::new(),
+            reaped: Vec::with_capacity(IN_FLIGHT_EXPECTED),
+            has_poller: false,
+        };
+        Self { inner: Rc::new(RefCell::new(inner)) }
+    }
+
+    /// The counters of the queue pair.
+    pub fn stats(&self) -> Arc<nvme::stats::QueueStats> {
+        self.inner.borrow().queue.stats()
+    }
+
+    /// True when I/O is taken.
+    pub fn is_live(&self) -> bool {
+        self.inner.borrow().queue.is_live()
+    }
+
+    pub(super) fn attach(&self, namespace: Arc<Namespace>) -> u16 {
+        let inner = &mut *self.inner.borrow_mut();
+        let number = inner.queue.attach(namespace);
+        inner.mailboxes.push(Mailbox { done: VecDeque::with_capacity(IN_FLIGHT_EXPECTED), open: 0 });
+        assert_eq!(inner.mailboxes.len(), usize::from(number) + 1, "namespaces are attached only here");
+        number
+    }
+
+    #[inline]
+    pub(super) fn readiness(&self, number: u16) -> Readiness {
+        self.inner.borrow().queue.readiness(number)
+    }
+
+    #[inline]
+    pub(super) fn describes(&self, sgl: &Sgl) -> bool {
+        self.inner.borrow().queue.describes(sgl)
+    }
+
+    pub(super) fn buffers(&self) -> BufferPool {
+        self.inner.borrow().buffers.clone()
+    }
+
+    #[inline]
+    pub(super) fn submit(&self, request: Request) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.mailboxes[usize::from(request.namespace)].open += 1;
+        inner.queue.submit(inner.now, request);
+    }
+
+    /// Takes completions for all channels, unless the core's poller does.
+    #[inline]
+    pub(super) fn reap(&self, budget: usize) {
+        let inner = &mut *self.inner.borrow_mut();
+        if !inner.has_poller {
+            let now = inner.clock.now();
+            inner.turn(now, budget);
+        }
+    }
+
+    /// Rings the doorbell, unless the core's poller does at the end of the turn.
+    #[inline]
+    pub(super) fn ring_without_poller(&self) {
+        let inner = &mut *self.inner.borrow_mut();
+        if !inner.has_poller {
+            inner.queue.ring();
+        }
+    }
+
+    /// The next answer for a channel.
+    #[inline]
+    pub(super) fn take(&self, number: u16) -> Option<IoDone> {
+        let inner = &mut *self.inner.borrow_mut();
+        let mailbox = &mut inner.mailboxes[usize::from(number)];
+        let done = mailbox.done.pop_front()?;
+        mailbox.open -= 1;
+        Some(done)
+    }
+
+    pub(super) fn open(&self, number: u16) -> usize {
+        self.inner.borrow().mailboxes[usize::from(number)].open
+    }
+}
+
+impl<D: Device> Inner<D> {
+    /// Takes completions and puts them where they belong.
+    #[inline]
+    pub(super) fn turn(&mut self, now: Time, budget: usize) -> Progress {
+        self.now = now;
+        let progress = self.queue.poll(now, budget, &mut self.reaped);
+        for done in self.reaped.drain(..) {
+            self.mailboxes[usize::from(done.namespace)].done.push_back(done);
+        }
+        progress
+    }
+
+    /// True when nothing lies here that a channel has not taken.
+    pub(super) fn is_taken(&self) -> bool {
+        self.mailboxes.iter().all(|mailbox| mailbox.done.is_empty())
+    }
+}
