@@ -210,7 +210,13 @@ impl Drop for MemoryRegion {
             // SAFETY: mapped in `map` with this length, unmapped once; buffers hold the pool that
             // holds this region, so none is left.
             let unmapped = unsafe { nix::sys::mman::munmap(self.base.cast(), self.mapped_bytes.get()) };
-            unmapped.expect("a region unmaps exactly what it mapped");
+            if unmapped.is_err() {
+                // Cutting it out of its neighbours would have made one mapping too many for the kernel: the address space stays
+                // taken, the memory goes back all the same.
+                let (base, length) = (self.base.cast(), self.mapped_bytes.get());
+                // SAFETY: as above; nobody reads it any more.
+                let _ = unsafe { nix::sys::mman::madvise(base, length, MmapAdvise::MADV_DONTNEED) };
+            }
         }
     }
 }

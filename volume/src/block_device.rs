@@ -26,7 +26,7 @@ use crate::limits::{
 use crate::lock::{holder, lock};
 use crate::metadata::{self, MetadataError, OpenedMetadata};
 use crate::open_error::OpenError;
-use crate::signature::{HEAD_BYTES, TAIL_BYTES, recognise};
+use crate::signature::{HEAD_BYTES, TAIL_BYTES, recognise_any};
 
 /// A page of the label area that holds nothing; used to ask whether the device frees blocks.
 const SPARE_OFFSET_BYTES: u64 = LABEL_AREA_BYTES - PAGE_BYTES;
@@ -169,7 +169,8 @@ fn refuse_occupied(
     let (head, tail) = read_ends(file, device.length_bytes).map_err(OpenError::io(path, "read"))?;
     let rdev = file.metadata().map_err(OpenError::io(path, "inspect"))?.rdev();
     let partitions = crate::signature::Found { what: "partitions", offset_bytes: 0 };
-    let found = recognise(&head, &tail, device.length_bytes).or(has_partitions(rdev).then_some(partitions));
+    let found =
+        recognise_any(&head, &tail, device.length_bytes).or(has_partitions(rdev).then_some(partitions));
     let Some(found) = found else { return Ok(()) };
     let volume = Identity::decode(label_of(&tail, device.length_bytes)).ok();
     let accepted = [

@@ -9,7 +9,7 @@
 //!                                               └▶ refused     └▶ zero start and end ─▶ label, twice ─▶ flush ─▶ opened
 //! ```
 
-use disk_signature::{Found, HEAD_BYTES, recognise};
+use disk_signature::{Found, HEAD_BYTES, recognise_any};
 use reactor::buffer::BufferPool;
 use uuid::Uuid;
 
@@ -308,7 +308,7 @@ impl LabelWork {
     }
 
     fn on_start_read(&mut self) -> Option<End> {
-        let found = recognise(&self.start, &self.end, self.length_bytes);
+        let found = recognise_any(&self.start, &self.end, self.length_bytes);
         match found.filter(|_| !self.request.confirmed) {
             Some(found) => Some(Err(LabelError::Occupied { found })),
             None => self.go(Step::ZeroStart),

@@ -156,8 +156,10 @@ async fn bind_unix(path: &Path) -> Result<UnixListener, BindError> {
     let failed = |source| BindError::Socket { path: path.to_owned(), source };
     match std::fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => {
-            if tokio::net::UnixStream::connect(path).await.is_ok() {
-                return Err(BindError::SocketInUse { path: path.to_owned() });
+            // A node that is busy refuses nothing: only where nobody listens any more is the socket a leftover.
+            match tokio::net::UnixStream::connect(path).await {
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+                _ => return Err(BindError::SocketInUse { path: path.to_owned() }),
             }
             std::fs::remove_file(path).map_err(failed)?;
         }

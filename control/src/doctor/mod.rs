@@ -97,7 +97,9 @@ impl Diagnosis {
             "#!/bin/sh\n# Prepares this machine for a Vega node. Run it as root.\nset -u\n".to_owned();
         let mut seen = BTreeSet::new();
         for check in self.checks.iter().filter(|check| check.outcome != Outcome::Ok) {
-            script.push_str(&format!("\n# {}: {}\n", check.name, check.detail));
+            // What was found may hold anything, a mount point's line break for one: nothing of it may become a command.
+            let about = format!("{}: {}", check.name, check.detail).replace(char::is_control, " ");
+            script.push_str(&format!("\n# {about}\n"));
             for command in check.fix.iter().filter(|command| seen.insert(command.as_str())) {
                 script.push_str(&format!("{command}\n"));
             }

@@ -271,6 +271,20 @@ fn the_script_has_every_command_once_and_is_a_script() {
     assert!(is_well_formed(&file), "{script}");
 }
 
+#[test]
+fn nothing_that_was_found_becomes_a_command_of_the_script() {
+    let check = Check {
+        name: "device/fast-1".to_owned(),
+        outcome: Outcome::Missing,
+        detail: "mounted at /tmp/x\ntouch /tmp/owned\r\n#".to_owned(),
+        fix: vec!["true".to_owned()],
+        reboot: false,
+    };
+    let script = Diagnosis { ready: false, checks: vec![check] }.script();
+    assert!(script.contains("# device/fast-1: mounted at /tmp/x touch /tmp/owned"), "{script}");
+    assert!(!script.lines().any(|line| line.starts_with("touch")), "{script}");
+}
+
 /// Read by a shell, not run.
 fn is_well_formed(script: &Path) -> bool {
     std::process::Command::new("sh").arg("-n").arg(script).status().unwrap().success()

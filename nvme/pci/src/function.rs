@@ -147,6 +147,11 @@ impl Host {
     pub fn function_of_disk(&self, path: &Path) -> Result<Function, PciError> {
         let resolved = std::fs::canonicalize(path);
         let resolved = resolved.map_err(|source| PciError::NoDisk { path: path.to_owned(), source })?;
+        // A file or a mount point may have the name of a disk, too.
+        let devices = std::fs::canonicalize(&self.roots.dev).ok();
+        if resolved.parent() != devices.as_deref() {
+            return Err(PciError::NotAnNvmeDisk { path: path.to_owned() });
+        }
         let name = resolved.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let has_it = |function: &Function| {
             let controller = function.controller.as_ref();

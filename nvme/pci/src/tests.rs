@@ -93,6 +93,10 @@ fn a_controller_is_found_with_all_that_the_machine_says_of_it() {
     machine.file(&machine.roots().dev.join("sda"), "");
     let other = host.function_of_disk(&machine.roots().dev.join("sda"));
     assert!(matches!(other, Err(PciError::NotAnNvmeDisk { .. })));
+    // A file, or a mount point, that only has the name of a disk.
+    let namesake = machine.roots().proc.join("nvme0n1");
+    machine.file(&namesake, "");
+    assert!(matches!(host.function_of_disk(&namesake), Err(PciError::NotAnNvmeDisk { .. })));
 }
 
 #[test]

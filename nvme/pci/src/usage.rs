@@ -182,7 +182,9 @@ impl Host {
     /// have put on it, which this machine sees as file systems and partitions of its own.
     pub(crate) fn forget_volumes(&self, function: &Function, uses: &mut Vec<Use>) {
         for disk in function.controller.iter().flat_map(|controller| &controller.disks) {
-            if tail(&disk.path(self), disk.size_bytes).is_ok_and(|tail| is_vega_volume(&tail)) {
+            if tail(&disk.path(self), disk.size_bytes)
+                .is_ok_and(|tail| is_vega_volume(&tail, disk.size_bytes))
+            {
                 uses.retain(|one| match one {
                     Use::Labelled { device, .. } | Use::Partitioned { device, .. } => *device != disk.name,
                     _ => true,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use nvme::device::{Device, DeviceError, DmaMemory, PoolMapping};
 use reactor::buffer::BufferPool;
-use reactor::memory::{MemoryError, MemoryRegion, SharedMemory};
+use reactor::memory::{MemoryError, MemoryKind, MemoryRegion, SharedMemory};
 
 use crate::attendant::Attendant;
 use crate::error::{Request, VfioError, Way};
@@ -51,7 +51,9 @@ struct Running(Arc<Function>);
 impl Drop for Running {
     fn drop(&mut self) {
         // One that cannot be stopped any more is stopped by the kernel when it is closed.
-        let _ = self.0.set_bus_master(false);
+        if !self.0.is_resetting() {
+            let _ = self.0.set_bus_master(false);
+        }
     }
 }
 
@@ -116,13 +118,16 @@ impl VfioDevice {
 
     /// Memory that the device can be shown: in huge pages when there is much of it, or when no IOMMU joins smaller ones.
     fn memory(&self, length_bytes: usize) -> Result<SharedMemory, MemoryError> {
-        let one_page = length_bytes <= PAGE_BYTES;
-        let scattered = self.function().space().way() == Way::NoIommu && !one_page;
-        let region = if length_bytes >= HUGE_FROM_BYTES || scattered {
+        let bare = self.function().space().way() == Way::NoIommu;
+        let region = if length_bytes >= HUGE_FROM_BYTES || bare {
             MemoryRegion::new(length_bytes)
         } else {
             MemoryRegion::pages(length_bytes)
         }?;
+        // Nothing pins memory for a device without an IOMMU, and the kernel may move ordinary pages, locked ones as well.
+        if bare && !matches!(region.report().kind, MemoryKind::Huge1G | MemoryKind::Huge2M) {
+            return Err(MemoryError::Refused { bytes: length_bytes, errno: libc::ENOMEM });
+        }
         Ok(SharedMemory::new(region))
     }
 }
@@ -179,6 +184,12 @@ impl Device for VfioDevice {
     }
 
     fn map_pool(&self, pool: &BufferPool) -> Result<PoolMapping, DeviceError> {
+        let kind = pool.report().kind;
+        if self.function().space().way() == Way::NoIommu
+            && !matches!(kind, MemoryKind::Huge1G | MemoryKind::Huge2M)
+        {
+            return Err(DeviceError::NotContiguous { length_bytes: pool.total_bytes() });
+        }
         let mappable = Mappable::pool(pool);
         let (iova, mapping) = self.function().space().map(mappable)?;
         // The pool stays as long as the mapping, which goes first.
@@ -188,6 +199,10 @@ impl Device for VfioDevice {
 
     fn set_bus_master(&self, enabled: bool) -> Result<(), DeviceError> {
         self.still_here()?;
+        // The kernel would hold this core until a reset that is under way has ended, for as long as a minute.
+        if self.function().is_resetting() {
+            return Err(DeviceError::NotConfigured { errno: libc::EBUSY });
+        }
         self.configured(self.function().set_bus_master(enabled))
     }
 
@@ -216,7 +231,8 @@ impl Device for VfioDevice {
 
     /// Two system calls for each sleep of a core, instead of an interrupt for each of its completions.
     fn arm_interrupt(&self, vector: u16, armed: bool) {
-        if !self.function().is_withdrawn() {
+        // As for bus mastering; a reset leaves no interrupt armed, and the driver arms anew what it set up anew.
+        if !self.function().is_withdrawn() && !self.function().is_resetting() {
             self.function().arm(vector.into(), armed);
         }
     }

@@ -133,6 +133,12 @@ impl Function {
         self.closed.load(Ordering::Acquire) == 0
     }
 
+    /// Whether a reset is under way: until its end, whoever asks the kernel for anything about the function waits.
+    #[inline]
+    pub(crate) fn is_resetting(&self) -> bool {
+        self.closed.load(Ordering::Acquire) & RESETTING != 0
+    }
+
     /// Whether it was pulled out, or the kernel wants it back.
     #[inline]
     pub(crate) fn is_withdrawn(&self) -> bool {

@@ -39,7 +39,10 @@ impl Block {
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice replaces nothing.
         let mapped = unsafe { mmap_anonymous(None, mapped_bytes, prot, flags) }.map_err(refused)?;
-        let head_bytes = mapped.as_ptr().cast::<u8>().align_offset(HUGE_2M_BYTES);
+        // The last boundary that fits: the kernel maps downwards, so that blocks taken one after the other touch and are one
+        // mapping to it. It counts mappings, and a process may have no more than some 65,000.
+        let end = mapped.as_ptr() as usize + mapped_bytes.get();
+        let head_bytes = (end - length_bytes) / HUGE_2M_BYTES * HUGE_2M_BYTES - mapped.as_ptr() as usize;
         assert!(head_bytes <= HUGE_2M_BYTES, "a boundary lies in every run of 2 MiB");
         // SAFETY: `head_bytes + length_bytes` is at most what was mapped.
         let base = unsafe { mapped.cast::<u8>().add(head_bytes) };

@@ -26,8 +26,9 @@ impl fmt::Display for Found {
 
 /// How far from either end the marks lie.
 pub const HEAD_BYTES: u64 = 1024 * 1024;
-/// See [`HEAD_BYTES`].
-pub const TAIL_BYTES: u64 = 1024 * 1024;
+/// See [`HEAD_BYTES`]; a page more, because the label of a Vega volume begins on one.
+pub const TAIL_BYTES: u64 = 1024 * 1024 + PAGE_BYTES;
+const PAGE_BYTES: u64 = 4096;
 
 #[derive(Clone, Copy)]
 enum At {
@@ -68,7 +69,6 @@ const MARKS: &[(&str, At, &[u8])] = &[
     ("a GUID partition table", At::Start(4096), b"EFI PART"),
     ("the backup of a GUID partition table", At::End(512), b"EFI PART"),
     ("the backup of a GUID partition table", At::End(4096), b"EFI PART"),
-    ("a Vega volume", At::End(VEGA_LABEL_FROM_END), VEGA_LABEL),
 ];
 const VEGA_LABEL: &[u8] = b"VEGAvol1";
 const VEGA_LABEL_FROM_END: u64 = 1024 * 1024;
@@ -87,17 +87,38 @@ const ZFS_MAGIC: u64 = 0x00BA_B10C;
 /// The first thing recognised on a device of `length_bytes` whose first [`HEAD_BYTES`] are `head`
 /// and whose last [`TAIL_BYTES`] are `tail` (both shorter on a shorter device).
 pub fn recognise(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
+    let vega = is_vega_volume(tail, length_bytes)
+        .then(|| Found { what: "a Vega volume", offset_bytes: vega_label_at(length_bytes).unwrap_or(0) });
     marked(head, tail, length_bytes)
+        .or(vega)
         .or_else(|| old_linux_raid(tail, length_bytes))
         .or_else(|| zfs(head, tail, length_bytes))
         .or_else(|| master_boot_record(head))
 }
 
-/// True when the last bytes of a device say that all of it is a Vega volume. Whatever else is recognised on it then belongs to
-/// whoever uses that volume.
-pub fn is_vega_volume(tail: &[u8]) -> bool {
-    let from_end = usize::try_from(VEGA_LABEL_FROM_END).unwrap_or(usize::MAX);
-    tail.len().checked_sub(from_end).is_some_and(|at| tail[at..].starts_with(VEGA_LABEL))
+/// As [`recognise`]; and where nothing is recognised, the first byte that is not zero: somebody has written there, and nobody can
+/// say what it is.
+pub fn recognise_any(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
+    let first = |bytes: &[u8]| bytes.iter().position(|byte| *byte != 0).map(|at| at as u64);
+    let unknown = || {
+        let tail_start = length_bytes.saturating_sub(tail.len() as u64);
+        let offset_bytes = first(head).or_else(|| first(tail).map(|at| tail_start + at))?;
+        Some(Found { what: "data of a kind that is not known", offset_bytes })
+    };
+    recognise(head, tail, length_bytes).or_else(unknown)
+}
+
+/// True when the last bytes of a device of `length_bytes` say that all of it is a Vega volume. Whatever else is recognised on it
+/// then belongs to whoever uses that volume.
+pub fn is_vega_volume(tail: &[u8], length_bytes: u64) -> bool {
+    let tail_start = length_bytes.saturating_sub(tail.len() as u64);
+    let at = vega_label_at(length_bytes).and_then(|at| usize::try_from(at.checked_sub(tail_start)?).ok());
+    at.and_then(|at| tail.get(at..)).is_some_and(|label| label.starts_with(VEGA_LABEL))
+}
+
+/// Where the label of a volume lies that has all of a device.
+fn vega_label_at(length_bytes: u64) -> Option<u64> {
+    Some(length_bytes.checked_sub(VEGA_LABEL_FROM_END)? / PAGE_BYTES * PAGE_BYTES)
 }
 
 fn marked(head: &[u8], tail: &[u8], length_bytes: u64) -> Option<Found> {
@@ -195,12 +216,41 @@ mod tests {
     #[test]
     fn a_volume_is_one_whatever_its_user_has_put_on_it() {
         let (mut head, mut tail) = blank();
-        assert!(!is_vega_volume(&tail) && !is_vega_volume(&[]));
+        assert!(!is_vega_volume(&tail, LENGTH) && !is_vega_volume(&[], LENGTH) && !is_vega_volume(&[], 0));
         head[..4].copy_from_slice(b"XFSB");
         let at = tail.len() - VEGA_LABEL_FROM_END as usize;
         tail[at..at + 8].copy_from_slice(VEGA_LABEL);
         assert_eq!(recognise(&head, &tail, LENGTH).map(|f| f.what), Some("an XFS filesystem"));
-        assert!(is_vega_volume(&tail));
+        assert!(is_vega_volume(&tail, LENGTH));
+    }
+
+    #[test]
+    fn the_label_of_a_volume_is_found_on_a_device_that_does_not_end_on_a_page() {
+        for rest in [512, 2048, 3584] {
+            let (head, mut tail) = blank();
+            // The label lies on a page: so much further from the end than a mebibyte.
+            let at = tail.len() - (VEGA_LABEL_FROM_END + rest) as usize;
+            tail[at..at + 8].copy_from_slice(VEGA_LABEL);
+            let offset_bytes = LENGTH - VEGA_LABEL_FROM_END;
+            assert!(is_vega_volume(&tail, LENGTH + rest), "{rest}");
+            let found = recognise(&head, &tail, LENGTH + rest);
+            assert_eq!(found, Some(Found { what: "a Vega volume", offset_bytes }), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_single_byte_that_nobody_knows_is_somebodys_data() {
+        let (mut head, mut tail) = blank();
+        assert_eq!(recognise_any(&head, &tail, LENGTH), None);
+        tail[7] = 1;
+        assert_eq!(recognise(&head, &tail, LENGTH), None);
+        let found = recognise_any(&head, &tail, LENGTH).map(|found| found.offset_bytes);
+        assert_eq!(found, Some(LENGTH - TAIL_BYTES + 7));
+        head[5000] = 1;
+        assert_eq!(recognise_any(&head, &tail, LENGTH).map(|found| found.offset_bytes), Some(5000));
+        head[..4].copy_from_slice(b"XFSB");
+        let found = recognise_any(&head, &tail, LENGTH).map(|found| found.what);
+        assert_eq!(found, Some("an XFS filesystem"), "what is known is named");
     }
 
     #[test]
