@@ -46,7 +46,6 @@ pub struct NvmeChannel<D: Device> {
     backlog: VecDeque<Io>,
     /// Lists that the controller cannot be given, while a copy is on its way: the tag, and the list.
     copied: Vec<(u64, Sgl)>,
-    failed: bool,
 }
 
 impl<D: Device> NvmeChannel<D> {
@@ -84,7 +83,6 @@ impl<D: Device> NvmeChannel<D> {
             info,
             backlog: VecDeque::with_capacity(IN_FLIGHT_EXPECTED),
             copied: Vec::new(),
-            failed: false,
         }
     }
 
@@ -95,7 +93,7 @@ impl<D: Device> NvmeChannel<D> {
 
     /// True after a flush has failed: nothing is written any more.
     pub fn has_failed(&self) -> bool {
-        self.failed
+        self.namespace.has_failed_flush()
     }
 
     /// What needs no command.
@@ -105,7 +103,7 @@ impl<D: Device> NvmeChannel<D> {
             // Which blocks are allocated is not asked of the controller: all are said to be.
             return Some(IoStatus::Mapped { mapped: true, length_blocks: extent.length_blocks });
         }
-        if self.failed && (op.changes_blocks() || *op == Op::Flush) {
+        if self.namespace.has_failed_flush() && (op.changes_blocks() || *op == Op::Flush) {
             return Some(IoStatus::Gone);
         }
         match op.extent() {
@@ -153,10 +151,15 @@ impl<D: Device> NvmeChannel<D> {
 
     fn on_done(&mut self, done: IoDone) -> Done {
         let IoDone { tag, opcode, outcome, sgl, .. } = done;
-        let status = status(opcode, outcome);
-        if opcode == NvmOpcode::FLUSH && status != IoStatus::Good {
-            self.failed = true;
-        }
+        let status = match (opcode == NvmOpcode::FLUSH, status(opcode, outcome)) {
+            // Another one has failed meanwhile, and the device may have dropped what this one was to keep.
+            (true, IoStatus::Good) if self.namespace.has_failed_flush() => IoStatus::Gone,
+            (true, IoStatus::Good) | (false, _) => status(opcode, outcome),
+            (true, bad) => {
+                self.namespace.fail_flush();
+                bad
+            }
+        };
         let sgl = if self.copied.is_empty() { sgl } else { self.original(tag, opcode, status, sgl) };
         Done { tag, status, sgl }
     }

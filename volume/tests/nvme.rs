@@ -342,3 +342,25 @@ fn a_core_may_sleep_while_a_device_with_interrupts_works() {
     channel.poll(&mut done, 32);
     assert_eq!(done.len(), 1);
 }
+
+/// A device may drop what a failed flush was to keep, and NVMe flushes whole namespaces: none that ends later says that all is well.
+#[test]
+fn a_flush_that_failed_fails_the_others_on_every_channel() {
+    let mut machine = machine(|_| {});
+    let mut channel = NvmeChannel::new(&machine.core, machine.namespace());
+    let mut other = NvmeChannel::new(&machine.core, machine.namespace());
+    let fault = Fault::once(CommandMatch::nvm(NvmOpcode::FLUSH), Action::Fail(Status::INTERNAL_ERROR));
+    machine.emulated.inject(fault).expect("room");
+    let sgl = list(&machine, &[1; 16 * 512]);
+    assert_eq!(machine.io(&mut other, Op::Write { extent: EXTENT, fua: false }, sgl).status, IoStatus::Good);
+    assert!(channel.submit(Io { tag: 901, op: Op::Flush, sgl: Sgl::empty() }).is_none());
+    let second = machine.io(&mut channel, Op::Flush, Sgl::empty());
+    assert_ne!(second.status, IoStatus::Good, "in flight together with the one that failed");
+    assert_ne!(machine.io(&mut other, Op::Flush, Sgl::empty()).status, IoStatus::Good, "on another channel");
+    let mut fresh = NvmeChannel::new(&machine.core, machine.namespace());
+    assert_ne!(
+        machine.io(&mut fresh, Op::Flush, Sgl::empty()).status,
+        IoStatus::Good,
+        "on a channel made later"
+    );
+}

@@ -186,6 +186,7 @@ pub struct Controller<D: Device> {
     last_cause: ResetCause,
     ready_at: Time,
     was_ready: bool,
+    lost_state: bool,
     told: VecDeque<ControllerEvent>,
 }
 
@@ -240,6 +241,7 @@ impl<D: Device> Controller<D> {
             last_cause: ResetCause::Asked,
             ready_at: Time::NEVER,
             was_ready: false,
+            lost_state: false,
             told: VecDeque::new(),
         })
     }
@@ -478,7 +480,10 @@ impl<D: Device> Controller<D> {
 
     /// A controller that stayed ready has recovered from whatever it was reset for.
     fn settle(&mut self, now: Time) {
-        if self.strikes > 0 && now >= after_ms(self.ready_at, crate::limits::SETTLED_MS) {
+        let timeouts = self.config.timeouts;
+        let settled = Duration::from_millis(crate::limits::SETTLED_MS)
+            .max(2 * (timeouts.io + timeouts.abort) + timeouts.admin);
+        if self.strikes > 0 && self.creating.is_none() && now >= self.ready_at.after(settled) {
             self.strikes = 0;
         }
         if now >= self.health_at {
@@ -490,10 +495,12 @@ impl<D: Device> Controller<D> {
 
 impl<D: Device> Drop for Controller<D> {
     fn drop(&mut self) {
-        if matches!(self.phase, Phase::Idle | Phase::Ended(_)) {
+        // A device that could not be stopped may write still.
+        let is_lost = self.link.word().standing == Standing::Lost;
+        if matches!(self.phase, Phase::Idle | Phase::Ended(_)) && !is_lost {
             return;
         }
-        if !self.stop_for_good() {
+        if is_lost || !self.stop_for_good() {
             // It may still write to this memory: rather leak it than give it to somebody else.
             std::mem::forget((self.admin.take(), self.shadow_pages.take()));
         }

@@ -169,6 +169,11 @@ pub enum Refusal {
         /// Now.
         found: u32,
     },
+    /// It promises less than it did: a write cache that was not there, shorter atomic writes, or other ways to read zeros.
+    #[error(
+        "the namespace promises less than before about its cache, its atomic writes or freed blocks; it is not used as the one it was"
+    )]
+    PromisesChanged,
     /// The controller lost its power while writes were in its volatile cache.
     #[error("the controller lost power; writes that were not flushed may be lost")]
     CacheLost,

@@ -1,6 +1,6 @@
 //! A namespace: what it is, checked, and where it stands now.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use nvme_spec::identify::namespace::{
     DLFEAT_READS_ZEROES, DLFEAT_WRITE_ZEROES_DEALLOCATES, NSATTR_WRITE_PROTECTED, NSFEAT_ATOMIC,
@@ -153,6 +153,14 @@ impl NamespaceInfo {
             let (expected, found) = (before.block_bytes, self.block_bytes);
             return Some(Refusal::BlockSizeChanged { expected, found });
         }
+        let promises_less = self.volatile_write_cache && !before.volatile_write_cache
+            || self.zero != before.zero
+            || self.zero_blocks_max < before.zero_blocks_max
+            || self.transfer_blocks_max < before.transfer_blocks_max
+            || self.atomic_write_blocks < before.atomic_write_blocks;
+        if promises_less {
+            return Some(Refusal::PromisesChanged);
+        }
         let found = self.length_blocks;
         let same = found == length_blocks || may_grow && found > length_blocks;
         (!same).then_some(Refusal::SizeChanged { expected: length_blocks, found })
@@ -203,12 +211,14 @@ pub struct Namespace {
     info: NamespaceInfo,
     length_blocks: AtomicU64,
     gone: AtomicU8,
+    /// A flush has failed: what was in the cache may be lost, and no later flush can say otherwise, whoever asks.
+    flush_failed: AtomicBool,
 }
 
 impl Namespace {
     pub(crate) fn new(controller: ControllerIdentity, info: NamespaceInfo) -> Self {
         let length_blocks = AtomicU64::new(info.length_blocks);
-        Self { controller, info, length_blocks, gone: AtomicU8::new(0) }
+        Self { controller, info, length_blocks, gone: AtomicU8::new(0), flush_failed: AtomicBool::new(false) }
     }
 
     /// What it is.
@@ -230,6 +240,17 @@ impl Namespace {
     #[inline]
     pub fn is_live(&self) -> bool {
         self.gone.load(Ordering::Acquire) == 0
+    }
+
+    /// True after a flush has failed, on whatever channel.
+    #[inline]
+    pub fn has_failed_flush(&self) -> bool {
+        self.flush_failed.load(Ordering::Acquire)
+    }
+
+    /// A flush has failed.
+    pub fn fail_flush(&self) {
+        self.flush_failed.store(true, Ordering::Release);
     }
 
     pub(crate) fn grow(&self, length_blocks: u64) {

@@ -351,11 +351,18 @@ impl<D: Device> QueuePair<D> {
     #[cfg(not(feature = "planted"))]
     #[inline]
     fn push(&mut self, entry: Entry) {
+        // Only a device that completes what it was not told of lets this happen.
+        if self.sq.is_full_unrung() {
+            self.ring();
+        }
         self.sq.push(&entry);
     }
 
     #[cfg(feature = "planted")]
     fn push(&mut self, entry: Entry) {
+        if self.sq.is_full_unrung() {
+            self.ring();
+        }
         if self.ticket.bugs.has_no_fence() {
             let at = self.sq.skip();
             self.unwritten.push((at, entry));

@@ -53,6 +53,13 @@ impl SubmissionRing {
         self.advance();
     }
 
+    /// True when one more entry would make the controller's view wrap: it has to be told first.
+    #[inline]
+    pub(crate) fn is_full_unrung(&self) -> bool {
+        let next = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };
+        next == self.rung
+    }
+
     #[inline]
     fn advance(&mut self) {
         self.tail = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };

@@ -538,3 +538,50 @@ fn default_timeouts_answer_before_initiators_give_up() {
     fn assert_debug<T: std::fmt::Debug>(_: &T) {}
     assert_debug::<QueuePair<_>>(rig.queue());
 }
+
+/// With the timeouts that ship: a controller that never makes its queue anew is given up in bounded time, and who waits hears of it.
+#[test]
+fn a_queue_that_is_never_created_again_is_not_waited_for_without_end() {
+    let mut rig = Rig::new(device_config(Format::Block512), Config::default());
+    rig.turn = Duration::from_millis(1);
+    let on = CommandMatch::nvm(NvmOpcode::WRITE);
+    rig.emulated.inject(Fault::once(on, Action::Hang(Hang::UntilReset))).expect("room");
+    let on = CommandMatch::admin(AdminOpcode::CREATE_IO_SUBMISSION_QUEUE);
+    rig.emulated.inject(Fault::always(on, Action::Hang(Hang::UntilReset))).expect("room");
+    let (tag, _) = write_one(&mut rig, 0, 1);
+    rig.run_for(Duration::from_secs(200));
+    assert!(rig.done.iter().any(|done| done.tag == tag), "the write is answered");
+    assert!(rig.controller.stats().function_resets.get() > 0, "the ladder has more than one rung");
+    assert!(rig.controller.ended().is_some(), "{:?}", rig.controller.stats().resets.get());
+}
+
+#[test]
+fn aborts_and_resets_of_one_command_together_keep_the_bound() {
+    let mut rig = Rig::new(device_config(Format::Block512), Config::default());
+    rig.turn = Duration::from_millis(5);
+    for _ in 0..2 {
+        rig.emulated.inject(Fault::once(CommandMatch::io(), Action::Hang(Hang::UntilAborted))).expect("room");
+    }
+    rig.emulated.inject(Fault::always(CommandMatch::io(), Action::Hang(Hang::UntilReset))).expect("room");
+    let begun = rig.now;
+    let (tag, _) = write_one(&mut rig, 0, 1);
+    rig.wait(tag);
+    let took = rig.now.since(begun);
+    assert!(took < Duration::from_secs(30), "an initiator has given up after {took:?}");
+}
+
+/// Two resets in a row: the second has another cause, and what the first one meant stays true.
+#[test]
+fn a_loss_of_power_is_remembered_over_further_resets() {
+    let mut rig = rig();
+    let data = rig.pattern(0, 8, 1);
+    assert_eq!(rig.write(0, &data), Outcome::Success);
+    rig.emulated.power_off();
+    rig.emulated.power_on();
+    let on = CommandMatch::admin(AdminOpcode::GET_LOG_PAGE);
+    rig.emulated.inject(Fault::once(on.clone(), Action::Hang(Hang::UntilReset))).expect("room");
+    rig.emulated.inject(Fault::always(on, Action::Fail(Status::INTERNAL_ERROR))).expect("room");
+    rig.run_for(Duration::from_secs(5));
+    let lost: Vec<_> = rig.controller.refused().map(|(_, refusal)| refusal).collect();
+    assert_eq!(lost, [nvme::Refusal::CacheLost]);
+}

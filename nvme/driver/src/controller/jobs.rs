@@ -5,7 +5,7 @@ use nvme_spec::ae::AsynchronousEvent;
 use nvme_spec::feature::{EventConfiguration, FeatureId, NumberOfQueues, VWC_ENABLE};
 use nvme_spec::identify::{Cns, CommandSet};
 use nvme_spec::log::{ErrorInformation, LogPageId, SmartHealth};
-use nvme_spec::queue::DoorbellBufferConfig;
+use nvme_spec::queue::{DoorbellBufferConfig, completion_shadow};
 use nvme_spec::{AdminOpcode, Cqe, NSID_ALL, Sqe};
 use reactor::time::Time;
 use zerocopy::FromBytes;
@@ -155,6 +155,12 @@ impl<D: Device> Controller<D> {
         sent
     }
 
+    /// Shadow doorbells lie as far apart as the doorbells themselves, on one page.
+    fn shadows_fit(&self) -> bool {
+        let stride = self.abilities.map_or(0, |abilities| abilities.doorbell_stride);
+        completion_shadow(self.queues_wanted(), stride) + size_of::<u32>() <= PAGE_BYTES
+    }
+
     fn queues_wanted(&self) -> u16 {
         let fit = self.abilities.map_or(1, |abilities| abilities.queues_max);
         self.config.io_queues.clamp(1, crate::limits::IO_QUEUES_MAX).min(fit)
@@ -255,7 +261,7 @@ impl<D: Device> Controller<D> {
         self.add_job(Job::IdentifyCommandSet);
         self.add_job(Job::NumberOfQueues);
         self.add_job(Job::EventConfiguration);
-        if doorbells && self.shadow_pages.is_some() {
+        if doorbells && self.shadow_pages.is_some() && self.shadows_fit() {
             self.add_job(Job::DoorbellBuffer);
         }
         if cache {
@@ -276,7 +282,7 @@ impl<D: Device> Controller<D> {
     fn become_ready(&mut self, now: Time) {
         self.known.get_or_insert(self.info.clone().expect("identified before it is ready"));
         self.phase = Phase::Ready;
-        (self.ready_at, self.was_ready) = (now, true);
+        (self.ready_at, self.was_ready, self.lost_state) = (now, true, false);
         self.look_at = now;
         self.health_at = now.after(self.config.health_interval);
         self.power_mark = self.pages.smart.as_deref().map(power_marks);
@@ -317,7 +323,7 @@ impl<D: Device> Controller<D> {
         let is_lost = match (self.power_mark, found) {
             (Some(before), Some(found)) => before != found,
             // Nobody counts: a controller that lost its state by itself is taken at its worst.
-            _ => self.last_cause == ResetCause::NotReady,
+            _ => self.lost_state,
         };
         if is_lost {
             self.refuse_all(Refusal::CacheLost);

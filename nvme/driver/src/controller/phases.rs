@@ -70,6 +70,7 @@ impl<D: Device> Controller<D> {
             return;
         }
         self.last_cause = cause;
+        self.lost_state |= cause == ResetCause::NotReady;
         self.strikes += 1;
         self.tell(ControllerEvent::Reset(cause));
         if self.strikes > RESETS_MAX {
@@ -205,7 +206,8 @@ impl<D: Device> Controller<D> {
             return self.begin_reset(now, ResetCause::ControllerFatal);
         }
         if let Goal::ShutDown { .. } = self.goal {
-            self.goal = Goal::ShutDown { clean: true };
+            // Nothing was written since it was enabled, but before that perhaps: its cache was not told to go.
+            self.goal = Goal::ShutDown { clean: !self.was_ready };
             return self.disable(now);
         }
         if status.rdy() == 1 {

@@ -97,7 +97,9 @@ impl<D: Device> QueuePair<D> {
     #[cold]
     fn on_failure(&mut self, now: Time, index: u16, status: Status, out: &mut Vec<IoDone>) {
         let slot = self.slots.get(index);
-        let again = is_worth_retrying(status) && slot.attempts < ATTEMPTS_MAX;
+        let aborted = slot.abort_asked;
+        let again = is_worth_retrying(status) && slot.attempts < ATTEMPTS_MAX && !(aborted && slot.resent);
+        slot.resent |= again && aborted;
         if again && self.stage == Stage::Live {
             slot.attempts += 1;
             self.stats.retries.add(1);
