@@ -112,6 +112,8 @@ pub struct QueuePair<D: Device> {
     free_longs: Vec<u32>,
     /// Long requests with blocks left to ask for.
     long_queue: VecDeque<u32>,
+    /// Slots that pieces of long requests have, over all of them.
+    pieces: u16,
     /// Commands that wait for the queue to be created anew.
     pending: Vec<u16>,
     in_flight: u32,
@@ -175,6 +177,7 @@ impl<D: Device> QueuePair<D> {
             longs: (0..LONG_REQUESTS_MAX).map(|_| None).collect(),
             free_longs: (0..LONG_REQUESTS_MAX as u32).rev().collect(),
             long_queue: VecDeque::with_capacity(LONG_REQUESTS_MAX),
+            pieces: 0,
             in_flight: 0,
             open: 0,
             stage: Stage::Stopped,
@@ -478,7 +481,7 @@ impl<D: Device> QueuePair<D> {
 
     /// True when everything that this queue pair waits for wakes a sleeping core: its interrupt, or the controller.
     pub fn may_sleep(&self) -> bool {
-        let has_work = !self.long_queue.is_empty() && self.slots.room() > 0 || self.cq.has_entry();
+        let has_work = !self.long_queue.is_empty() && self.has_room_for_pieces() || self.cq.has_entry();
         self.in_flight == 0 || self.ticket.vector.is_some() && !has_work
     }
 

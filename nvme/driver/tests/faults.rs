@@ -585,3 +585,20 @@ fn a_loss_of_power_is_remembered_over_further_resets() {
     let lost: Vec<_> = rig.controller.refused().map(|(_, refusal)| refusal).collect();
     assert_eq!(lost, [nvme::Refusal::CacheLost]);
 }
+
+/// Zeroing half of a disk by hand takes long; whoever reads meanwhile must not wait for it.
+#[test]
+fn long_requests_leave_room_for_others() {
+    let namespaces = vec![nvme_emulated::NamespaceConfig::new(1, 1 << 20, Format::Block512)];
+    let device =
+        ControllerConfig { write_zeroes: false, mdts: 5, namespaces, ..device_config(Format::Block512) };
+    let mut rig = Rig::new(device, Config::default());
+    for _ in 0..16 {
+        rig.submit(IoOp::WriteZeroes { deallocate: false, fua: false }, 0, 1 << 19, Sgl::empty());
+    }
+    for _ in 0..100 {
+        rig.turn();
+        assert_eq!(rig.queue().readiness(0), Readiness::Ready);
+    }
+    assert!(rig.done.is_empty(), "they are still at it");
+}

@@ -62,10 +62,16 @@ impl<D: Device> QueuePair<D> {
         self.longs[key as usize].as_mut().expect("a long request lives until its last piece is over")
     }
 
+    /// The last quarter of the slots is for reads, writes and flushes, however many long requests there are.
+    pub(super) fn has_room_for_pieces(&self) -> bool {
+        let count = self.slots.count();
+        self.slots.room() > 0 && self.pieces < count - count / 4
+    }
+
     /// Asks for pieces, of each request in turn, as long as there are slots.
     pub(super) fn pump_longs(&mut self, now: Time) {
         let mut full_in_a_row = 0;
-        while self.slots.room() > 0
+        while self.has_room_for_pieces()
             && full_in_a_row < self.long_queue.len()
             && let Some(key) = self.long_queue.pop_front()
         {
@@ -86,6 +92,7 @@ impl<D: Device> QueuePair<D> {
 
     fn issue_piece(&mut self, now: Time, key: u32) {
         let index = self.slots.take();
+        self.pieces += 1;
         let long = self.longs[key as usize].as_mut().expect("it is in the queue");
         let attached = &self.attached[usize::from(long.namespace)];
         let info = attached.namespace.info();
@@ -121,6 +128,7 @@ impl<D: Device> QueuePair<D> {
         out: &mut Vec<IoDone>,
     ) {
         debug_assert!(blocks > 0);
+        self.pieces -= 1;
         let long = self.long(key);
         long.open -= 1;
         if comes_before(outcome, long.outcome) {
