@@ -194,9 +194,7 @@ fn label_of(tail: &[u8], length_bytes: u64) -> &[u8] {
 }
 
 fn read_ends(file: &File, length_bytes: u64) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    // A page more at the end, for a label on a device that does not end on a page.
-    let (head_bytes, tail_bytes) =
-        (HEAD_BYTES.min(length_bytes), (TAIL_BYTES + PAGE_BYTES).min(length_bytes));
+    let (head_bytes, tail_bytes) = (HEAD_BYTES.min(length_bytes), TAIL_BYTES.min(length_bytes));
     let mut head = vec![0; head_bytes as usize];
     file.read_exact_at(&mut head, 0)?;
     let mut tail = vec![0; tail_bytes as usize];

@@ -151,15 +151,15 @@ impl<D: Device> NvmeChannel<D> {
 
     fn on_done(&mut self, done: IoDone) -> Done {
         let IoDone { tag, opcode, outcome, sgl, .. } = done;
-        let status = match (opcode == NvmOpcode::FLUSH, status(opcode, outcome)) {
-            // Another one has failed meanwhile, and the device may have dropped what this one was to keep.
-            (true, IoStatus::Good) if self.namespace.has_failed_flush() => IoStatus::Gone,
-            (true, IoStatus::Good) | (false, _) => status(opcode, outcome),
-            (true, bad) => {
+        let mut status = status(opcode, outcome);
+        if opcode == NvmOpcode::FLUSH {
+            if status != IoStatus::Good {
                 self.namespace.fail_flush();
-                bad
+            } else if self.namespace.has_failed_flush() {
+                // Another one has failed meanwhile, and the device may have dropped what this one was to keep.
+                status = IoStatus::Gone;
             }
-        };
+        }
         let sgl = if self.copied.is_empty() { sgl } else { self.original(tag, opcode, status, sgl) };
         Done { tag, status, sgl }
     }
