@@ -6,7 +6,7 @@
 //! It is not: a storage engine (no storage word appears here) and not an async runtime.
 //!
 //! Reading order: `time`, `poller`, `reactor`, `core`, `idle`, `stall`; then what pollers use:
-//! `memory`, `buffer`, `net`, `file`, `timer`, `ring`, `wake`, `mesh`, `stats`; then `uring` and
+//! `memory`, `buffer`, `net`, `gather`, `file`, `timer`, `ring`, `wake`, `mesh`, `stats`; then `uring` and
 //! `tcp` (the real drivers of `file` and `net`) and `sim` (the simulated ones).
 
 pub mod buffer;
@@ -14,6 +14,7 @@ pub mod clock;
 pub mod core;
 pub mod file;
 pub mod file_probe;
+pub mod gather;
 pub mod idle;
 pub mod limits;
 pub mod memory;

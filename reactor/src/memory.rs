@@ -14,9 +14,11 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 use crate::limits::BUFFER_ALIGN_BYTES;
 
 mod block;
+mod copy;
 mod shared;
 
-pub use block::{Block, prefetch};
+pub use block::Block;
+pub use copy::{Upcoming, copy, prefetch};
 pub use shared::SharedMemory;
 
 const HUGE_2M_BYTES: usize = 2 << 20;

@@ -34,6 +34,12 @@ pub trait Stream {
     /// Sends from `from` in order; how many bytes were taken, at least one.
     fn try_send(&mut self, from: &[IoSlice<'_>]) -> Result<usize, StreamError>;
 
+    /// The size of the largest piece in which the system hands the stream down: what one piece costs hardly depends on how full it is
+    /// ([`crate::gather`]). Without pieces: more than will ever be sent.
+    fn segment_bytes(&self) -> usize {
+        usize::MAX
+    }
+
     /// The other end.
     fn peer(&self) -> SocketAddr;
 

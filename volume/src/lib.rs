@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod ahead;
 pub mod allocation;
 pub mod bdev;
 pub mod block_device;

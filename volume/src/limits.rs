@@ -22,6 +22,13 @@ pub const PAGE_BYTES: u64 = 4096;
 /// Freed chunks that one `poll` of a memory device returns to the system (about 50 µs each).
 pub const MEMORY_CHUNKS_FREED_PER_POLL: usize = 8;
 
+/// Up to this length, the memory of the next command is fetched while that of this one is copied. Longer runs keep the processor's own
+/// prefetcher busy, and push out of the cache what was fetched early.
+pub const MEMORY_COPY_AHEAD_BYTES: usize = 16 * 1024;
+
+/// Announced commands that a memory device keeps in mind: about what a turn takes from a queue.
+pub const ANNOUNCED_MAX: usize = 64;
+
 /// The smallest and the largest device, in bytes.
 pub const MIN_DEVICE_BYTES: u64 = 1024 * 1024;
 /// See [`MIN_DEVICE_BYTES`].

@@ -9,13 +9,14 @@
 //! administrator chose with the back end's name.
 
 use reactor::buffer::Sgl;
-use reactor::memory::{Block, prefetch};
+use reactor::memory::{Block, Upcoming, copy, prefetch};
 
+use crate::ahead::{Ahead, Place};
 use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
 use crate::limits::{
     BLOCK_STATUS_STEPS_MAX, MEMORY_ATOMIC_WRITE_BYTES, MEMORY_CHUNK_BYTES, MEMORY_CHUNKS_FREED_PER_POLL,
-    PAGE_BYTES,
+    MEMORY_COPY_AHEAD_BYTES, PAGE_BYTES,
 };
 
 const PAGE: usize = PAGE_BYTES as usize;
@@ -88,6 +89,13 @@ struct Piece {
     at: usize,
 }
 
+impl Piece {
+    fn place(self) -> Place {
+        // A table of chunks is far shorter than its index could count.
+        Place { chunk: self.chunk as u32, offset: self.offset as u32, length: self.length as u32 }
+    }
+}
+
 /// A sparse device in memory, on one core.
 pub struct MemoryDevice {
     info: BdevInfo,
@@ -95,6 +103,7 @@ pub struct MemoryDevice {
     /// Chunks on their way back to the system, a few per poll: giving one back costs tens of
     /// microseconds, and an unmap may free hundreds.
     freed: Vec<Chunk>,
+    ahead: Ahead,
 }
 
 impl MemoryDevice {
@@ -112,7 +121,7 @@ impl MemoryDevice {
             atomic_write_blocks: (MEMORY_ATOMIC_WRITE_BYTES / block_bytes) as u32,
             uuid: geometry.uuid,
         };
-        let mut device = Self { info, chunks: Vec::new(), freed: Vec::new() };
+        let mut device = Self { info, chunks: Vec::new(), freed: Vec::new(), ahead: Ahead::new() };
         device.resize_table();
         device
     }
@@ -148,12 +157,33 @@ impl MemoryDevice {
         })
     }
 
+    /// The memory of the command after that for `piece`.
+    #[inline]
+    fn upcoming(&self, piece: Piece) -> Upcoming {
+        let Some(place) = self.ahead.after(piece.place()) else { return Upcoming::NOTHING };
+        match self.chunks.get(place.chunk as usize) {
+            Some(Some(chunk)) => Upcoming::run(chunk.bytes(place.offset as usize, place.length as usize)),
+            _ => Upcoming::NOTHING,
+        }
+    }
+
     #[inline]
     fn read(&self, extent: Extent, sgl: &mut Sgl) {
         for piece in self.pieces(extent) {
-            match &self.chunks[piece.chunk] {
-                Some(chunk) => sgl.copy_in(piece.at, chunk.bytes(piece.offset, piece.length)),
-                None => sgl.fill(piece.at, piece.length, 0),
+            let Some(chunk) = &self.chunks[piece.chunk] else {
+                sgl.fill(piece.at, piece.length, 0);
+                continue;
+            };
+            let mut from = chunk.bytes(piece.offset, piece.length);
+            if piece.length > MEMORY_COPY_AHEAD_BYTES {
+                sgl.copy_in(piece.at, from);
+                continue;
+            }
+            let mut next = self.upcoming(piece);
+            for to in sgl.range_mut(piece.at, piece.length) {
+                let (head, tail) = from.split_at(to.len());
+                copy(to, head, next);
+                (from, next) = (tail, Upcoming::NOTHING);
             }
         }
     }
@@ -162,9 +192,20 @@ impl MemoryDevice {
     #[inline]
     fn write(&mut self, extent: Extent, sgl: &Sgl, skip: usize) {
         for piece in self.pieces(extent) {
+            let ahead = piece.length <= MEMORY_COPY_AHEAD_BYTES;
+            let mut next = if ahead { self.upcoming(piece) } else { Upcoming::NOTHING };
             let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
             chunk.map_range(piece.offset, piece.length);
-            sgl.copy_out(skip + piece.at, chunk.bytes_mut(piece.offset, piece.length));
+            let mut to = chunk.bytes_mut(piece.offset, piece.length);
+            if !ahead {
+                sgl.copy_out(skip + piece.at, to);
+                continue;
+            }
+            for from in sgl.range(skip + piece.at, piece.length) {
+                let (head, tail) = to.split_at_mut(from.len());
+                copy(head, from, next);
+                (to, next) = (tail, Upcoming::NOTHING);
+            }
         }
     }
 
@@ -325,7 +366,10 @@ impl IoChannel for MemoryDevice {
         if let Some(piece) = self.pieces(extent).next()
             && let Some(chunk) = &self.chunks[piece.chunk]
         {
-            prefetch(chunk.bytes(piece.offset, piece.length));
+            // A short one is fetched while the one before it is copied.
+            if piece.length > MEMORY_COPY_AHEAD_BYTES || self.ahead.announce(piece.place()) {
+                prefetch(chunk.bytes(piece.offset, piece.length));
+            }
         }
     }
 

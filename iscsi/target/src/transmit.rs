@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 
+use reactor::gather::{Behind, Gather};
 use reactor::net::StreamError;
 
 use crate::core::TargetCore;
@@ -31,7 +32,7 @@ impl TargetCore {
                 .get(session)
                 .is_some_and(|entry| entry.session.tx_queued_bytes(index) >= early_bytes)
         {
-            self.send(key);
+            self.send(key, Behind::More);
         }
     }
 
@@ -50,7 +51,7 @@ impl TargetCore {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
                 if !connection.send_blocked {
-                    self.send(key);
+                    self.send(key, Behind::Nothing);
                 }
             }
         }
@@ -67,8 +68,11 @@ impl TargetCore {
         }
     }
 
-    /// Sends until nothing waits or the stream takes no more.
-    fn send(&mut self, key: Key) {
+    /// Sends until nothing waits that should not wait for the next turn, or the stream takes no more. `behind`: what is still to
+    /// come in this turn.
+    fn send(&mut self, key: Key, behind: Behind) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut gather = Gather::new(&*connection.stream);
         loop {
             let Some(connection) = self.connections.get_mut(key) else { return };
             let sent = if connection.preamble.is_empty() {
@@ -79,7 +83,8 @@ impl TargetCore {
                 if count == 0 {
                     break;
                 }
-                let sent = connection.stream.try_send(&vectors[..count]);
+                let behind = if count == SEND_VECTORS { Behind::More } else { behind };
+                let sent = gather.send(&mut *connection.stream, &vectors[..count], behind);
                 if let Ok(sent) = sent {
                     entry.session.tx_advance(index, sent);
                 }
@@ -93,6 +98,7 @@ impl TargetCore {
                 sent
             };
             match sent {
+                Ok(0) => return self.touch(key),
                 Ok(_) => {}
                 Err(StreamError::WouldBlock) => {
                     connection.send_blocked = true;

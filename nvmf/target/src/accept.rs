@@ -11,6 +11,7 @@ use nvme_spec::fabrics::nqn;
 use nvme_spec::tcp::IcReq;
 use nvmf_proto::peek::{Peek, first_capsule};
 use nvmf_proto::{Negotiated, TargetQueue};
+use reactor::gather::Behind;
 use reactor::net::{StreamError, StreamParcel};
 use reactor::poller::Progress;
 use reactor::time::Time;
@@ -181,7 +182,7 @@ impl NvmfCore {
 
     fn move_connection(&mut self, key: Key, owner: usize, negotiated: Negotiated, received: Vec<u8>) {
         // A host that did not wait for the ICResp may find it unsent; it is short.
-        self.send(key);
+        self.send(key, Behind::Nothing);
         let Some(connection) = self.connections.get(key) else { return };
         if connection.queue.tx_queued_bytes() > 0 {
             return self.lose_connection(key);

@@ -3,6 +3,7 @@
 use std::io::IoSlice;
 
 use nvmf_proto::Event;
+use reactor::gather::{Behind, Gather};
 use reactor::net::StreamError;
 
 use crate::core::NvmfCore;
@@ -31,7 +32,7 @@ impl NvmfCore {
             self.dirty.push(key);
         }
         if !connection.send_blocked && connection.queue.tx_queued_bytes() >= SEND_EARLY_BYTES {
-            self.send(key);
+            self.send(key, Behind::More);
         }
     }
 
@@ -42,7 +43,7 @@ impl NvmfCore {
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
                 if !connection.send_blocked {
-                    self.send(key);
+                    self.send(key, Behind::Nothing);
                 }
             }
         }
@@ -59,16 +60,20 @@ impl NvmfCore {
         }
     }
 
-    /// Sends until nothing waits or the stream takes no more.
-    pub(crate) fn send(&mut self, key: Key) {
+    /// Sends until nothing waits that should not wait for the next turn, or the stream takes no more. `behind`: what is still to
+    /// come in this turn.
+    pub(crate) fn send(&mut self, key: Key, behind: Behind) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut gather = Gather::new(&*connection.stream);
         loop {
             let mut vectors = [IoSlice::new(&[]); SEND_VECTORS];
             let count = connection.queue.tx_chunks(&mut vectors);
             if count == 0 {
                 break;
             }
-            match connection.stream.try_send(&vectors[..count]) {
+            let behind = if count == SEND_VECTORS { Behind::More } else { behind };
+            match gather.send(&mut *connection.stream, &vectors[..count], behind) {
+                Ok(0) => return self.touch(key),
                 Ok(sent) => {
                     connection.queue.tx_advance(sent);
                     connection.sent_at = self.now;

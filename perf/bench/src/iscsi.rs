@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use reactor::core::Core;
+use reactor::gather::{Behind, Gather};
 use reactor::net::{Connector, Network, Ready, Stream, StreamError, StreamGroup};
 use reactor::time::Time;
 
@@ -240,15 +241,18 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends as much as the stream takes now.
+    /// Sends as much as the stream takes now, less what should wait for the next turn.
     fn send(&mut self) -> Result<(), SessionEnd> {
         let Link::Open(stream) = &mut self.link else { return Ok(()) };
         let session = &mut self.session;
+        let mut gather = Gather::new(&**stream);
         while !session.outbox.is_empty() && !self.send_blocked {
             let mut vectors = [IoSlice::new(&[]); VECTORS];
             let data = |slot: u32| &session.slots[slot as usize].data[..];
             let count = session.outbox.chunks(data, &session.keys, &mut vectors);
-            match stream.try_send(&vectors[..count]) {
+            let behind = if count == VECTORS { Behind::More } else { Behind::Nothing };
+            match gather.send(&mut **stream, &vectors[..count], behind) {
+                Ok(0) => break,
                 Ok(sent) => session.advance(sent),
                 Err(StreamError::WouldBlock) => self.send_blocked = true,
                 Err(StreamError::Broken(errno)) => return Err(SessionEnd::Network(errno)),

@@ -8,11 +8,6 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 
 use super::{HUGE_2M_BYTES, MemoryError, MemoryKind, MemoryRegion};
 
-/// How much of a run [`prefetch`] asks for. The processor's own prefetcher goes on from there; asking for all of 4 KiB was no
-/// faster.
-const PREFETCH_BYTES: usize = 1024;
-const CACHE_LINE_BYTES: usize = 64;
-
 /// A run of memory with one owner; all of it reads zeros until it is written.
 ///
 /// It begins on a boundary of 2 MiB, so that a random access costs one entry of the processor's address cache for each 2 MiB
@@ -76,19 +71,6 @@ impl Block {
     }
 }
 
-/// Asks the processor to have the first bytes of a run at hand soon. Nothing waits for it, and nothing depends on it.
-#[inline]
-pub fn prefetch(bytes: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in bytes[..bytes.len().min(PREFETCH_BYTES)].chunks(CACHE_LINE_BYTES) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program could see and faults on no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = (bytes, PREFETCH_BYTES, CACHE_LINE_BYTES);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,11 +94,5 @@ mod tests {
     #[test]
     fn an_impossible_size_is_an_error() {
         assert!(Block::new(1 << 60).is_err());
-    }
-
-    #[test]
-    fn any_run_may_be_prefetched() {
-        prefetch(&[]);
-        prefetch(&[1; 100_000]);
     }
 }

@@ -158,6 +158,9 @@ impl SimEnd {
     }
 }
 
+/// See [`Stream::segment_bytes`].
+const SEGMENT_BYTES: usize = 4 * 1448;
+
 fn break_link(link: &mut Link) {
     link.reset = true;
     link.pipes.iter_mut().for_each(|pipe| pipe.bytes.clear());
@@ -230,6 +233,11 @@ impl Stream for SimEnd {
             }
             Ok(count)
         })
+    }
+
+    fn segment_bytes(&self) -> usize {
+        // Small, so that little traffic makes full pieces and leaves rests.
+        SEGMENT_BYTES
     }
 
     fn peer(&self) -> SocketAddr {

@@ -14,6 +14,9 @@ use nix::sys::socket::{
 
 use crate::limits::{LISTEN_BACKLOG, SOCKET_BUFFER_BYTES};
 
+/// What a packet may hold before it is divided, less room for its headers: the kernel's default.
+const GSO_BYTES: usize = 65_536 - 321;
+
 /// The kernel's ceilings for buffers that an unprivileged process sets: receive and send, in bytes.
 fn buffer_ceilings() -> (usize, usize) {
     static CEILINGS: OnceLock<(usize, usize)> = OnceLock::new();
@@ -42,6 +45,15 @@ pub(super) fn enlarge_buffers(fd: &OwnedFd) {
 /// Reno is in every kernel, and every process may choose it; a refusal costs some throughput.
 pub(super) fn do_not_pace(fd: &OwnedFd) {
     let _ = setsockopt(fd, sockopt::TcpCongestion, &OsString::from("reno"));
+}
+
+/// The size of what the kernel hands to the network's layers at once: as many of the connection's segments as fit into a packet before
+/// the device divides it (GSO). The largest value when it does not say.
+pub(super) fn segment_bytes(fd: &OwnedFd) -> usize {
+    match getsockopt(fd, sockopt::TcpMaxSeg) {
+        Ok(mss) if mss > 0 => (GSO_BYTES / mss as usize).max(1) * mss as usize,
+        _ => usize::MAX,
+    }
 }
 
 /// A nonblocking socket of the address's family.

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv, send, sendmsg};
 
-use super::socket::do_not_pace;
+use super::socket::{do_not_pace, segment_bytes};
 use crate::limits::IOVECS_MAX;
 use crate::net::{Stream, StreamError, StreamParcel};
 
@@ -29,6 +29,7 @@ pub(super) struct TcpEnd {
     fd: OwnedFd,
     peer: SocketAddr,
     local: SocketAddr,
+    segment_bytes: usize,
     signals: Rc<Signals>,
 }
 
@@ -44,7 +45,8 @@ impl TcpEnd {
         if peer.ip().is_loopback() {
             do_not_pace(&fd);
         }
-        Ok(Self { fd, peer, local, signals })
+        let segment_bytes = segment_bytes(&fd);
+        Ok(Self { fd, peer, local, segment_bytes, signals })
     }
 
     pub(super) fn raw_fd(&self) -> i32 {
@@ -95,6 +97,10 @@ impl Stream for TcpEnd {
                 retry(|| sendmsg::<()>(self.fd.as_raw_fd(), many, &[], flags, None))
             }
         }
+    }
+
+    fn segment_bytes(&self) -> usize {
+        self.segment_bytes
     }
 
     fn peer(&self) -> SocketAddr {

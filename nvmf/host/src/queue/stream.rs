@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 
 use nvmf_proto::CloseCause;
+use reactor::gather::{Behind, Gather};
 use reactor::net::StreamError;
 
 use super::{Link, QueuePair};
@@ -89,7 +90,7 @@ impl QueuePair {
         if received < room { Took::All } else { Took::Part }
     }
 
-    /// Sends what waits, within the turn's bound.
+    /// Sends what waits and should not wait for the next turn, within the turn's bound.
     pub fn send(&mut self, turn: &mut Turn<'_>) {
         if self.send_blocked {
             return;
@@ -105,13 +106,16 @@ impl QueuePair {
     /// The error number when the stream is broken.
     fn send_some(&mut self) -> Option<i32> {
         let Link::Open(stream) = &mut self.link else { return None };
+        let mut gather = Gather::new(&**stream);
         for _ in 0..SEND_CALLS_PER_TURN {
             let mut vectors = [IoSlice::new(&[]); SEND_VECTORS];
             let count = self.queue.tx_chunks(&mut vectors);
             if count == 0 {
                 break;
             }
-            match stream.try_send(&vectors[..count]) {
+            let behind = if count == SEND_VECTORS { Behind::More } else { Behind::Nothing };
+            match gather.send(&mut **stream, &vectors[..count], behind) {
+                Ok(0) => break,
                 Ok(sent) => self.queue.tx_advance(sent),
                 Err(StreamError::WouldBlock) => {
                     self.send_blocked = true;
