@@ -113,24 +113,21 @@ impl BufferPool {
                 return None;
             }
             let buffer = self.take(missing)?;
-            let length = missing.min(buffer.capacity_bytes as usize);
+            let length = buffer.length_bytes as usize;
             missing -= length;
-            sgl.push(buffer, length);
+            sgl.push(buffer);
         }
         Some(sgl)
     }
 
+    /// A buffer that holds `wanted_bytes`, or as many of them as fit.
     fn take(&self, wanted_bytes: usize) -> Option<Buffer> {
         let classes = &self.inner.classes;
         let fitting = classes.partition_point(|class| class.bytes < wanted_bytes);
         (fitting..classes.len()).chain((0..fitting).rev()).find_map(|index| {
             let start = classes[index].free.borrow_mut().pop()?;
-            Some(Buffer {
-                pool: Rc::clone(&self.inner),
-                start,
-                capacity_bytes: classes[index].bytes as u32,
-                class: index as u32,
-            })
+            let length_bytes = wanted_bytes.min(classes[index].bytes) as u32;
+            Some(Buffer { pool: Rc::clone(&self.inner), start, class: index as u32, length_bytes })
         })
     }
 
@@ -162,38 +159,43 @@ impl BufferPool {
     }
 }
 
-/// One slot of a pool, owned; it goes home when dropped. Stays on its core.
-pub struct Buffer {
+/// One slot of a pool, owned, and how much of it is valid; it goes home when dropped. Stays on its core. Lists of them are moved
+/// with every I/O, so it has no word more than it must.
+struct Buffer {
     pool: Rc<PoolInner>,
     start: NonNull<u8>,
-    capacity_bytes: u32,
     class: u32,
+    /// Valid bytes, from the start; never more than the class has.
+    length_bytes: u32,
 }
 
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Buffer({:p}, {} bytes)", self.start, self.capacity_bytes)
+        write!(f, "Buffer({:p}, {} of {} bytes)", self.start, self.length_bytes, self.capacity_bytes())
     }
 }
 
 impl Buffer {
     #[inline]
-    fn bytes(&self, length: u32) -> &[u8] {
-        debug_assert!(length <= self.capacity_bytes);
-        // SAFETY: the slot is `capacity_bytes` long, initialised since the region was made, lives
-        // as long as the pool that this buffer holds, and only this buffer owns it.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), length as usize) }
+    fn capacity_bytes(&self) -> usize {
+        self.pool.classes[self.class as usize].bytes
     }
 
     #[inline]
-    fn bytes_mut(&mut self, length: u32) -> &mut [u8] {
-        debug_assert!(length <= self.capacity_bytes);
+    fn bytes(&self) -> &[u8] {
+        debug_assert!(self.length_bytes as usize <= self.capacity_bytes());
+        // SAFETY: the slot is at least `length_bytes` long, initialised since the region was made, lives as long as the pool
+        // that this buffer holds, and only this buffer owns it.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length_bytes as usize) }
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        debug_assert!(self.length_bytes as usize <= self.capacity_bytes());
         // SAFETY: as for `bytes`, and the borrow of `self` is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), length as usize) }
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length_bytes as usize) }
     }
-}
 
-impl Buffer {
     #[inline]
     fn mark_lent(&self, lent: bool) {
         let offset_bytes = self.start.as_ptr() as usize - self.pool.region.base().as_ptr() as usize;
@@ -209,17 +211,10 @@ impl Drop for Buffer {
     }
 }
 
-#[derive(Debug)]
-struct Segment {
-    buffer: Buffer,
-    /// Valid bytes, from the start of the buffer.
-    length_bytes: u32,
-}
-
 /// An ordered list of buffers that holds `len()` valid bytes.
 #[derive(Debug, Default)]
 pub struct Sgl {
-    segments: SmallVec<[Segment; 2]>,
+    segments: SmallVec<[Buffer; 2]>,
     length_bytes: usize,
 }
 
@@ -250,7 +245,7 @@ impl Sgl {
 
     /// The bytes the buffers could hold; at least `len()`.
     pub fn capacity_bytes(&self) -> usize {
-        self.segments.iter().map(|segment| segment.buffer.capacity_bytes as usize).sum()
+        self.segments.iter().map(Buffer::capacity_bytes).sum()
     }
 
     /// The contiguous bytes from `offset_bytes` to the end of its segment; empty at `len()`.
@@ -260,10 +255,7 @@ impl Sgl {
     #[inline]
     pub fn chunk(&self, offset_bytes: usize) -> &[u8] {
         match self.locate(offset_bytes) {
-            Some((index, within)) => {
-                let segment = &self.segments[index];
-                &segment.buffer.bytes(segment.length_bytes)[within..]
-            }
+            Some((index, within)) => &self.segments[index].bytes()[within..],
             None => &[],
         }
     }
@@ -272,10 +264,7 @@ impl Sgl {
     #[inline]
     pub fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8] {
         match self.locate(offset_bytes) {
-            Some((index, within)) => {
-                let segment = &mut self.segments[index];
-                &mut segment.buffer.bytes_mut(segment.length_bytes)[within..]
-            }
+            Some((index, within)) => &mut self.segments[index].bytes_mut()[within..],
             None => &mut [],
         }
     }
@@ -295,12 +284,12 @@ impl Sgl {
 
     /// The valid bytes, segment by segment.
     pub fn segments(&self) -> impl Iterator<Item = &[u8]> {
-        self.segments.iter().map(|segment| segment.buffer.bytes(segment.length_bytes))
+        self.segments.iter().map(Buffer::bytes)
     }
 
     /// The valid bytes, segment by segment, to write into.
     pub fn segments_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
-        self.segments.iter_mut().map(|segment| segment.buffer.bytes_mut(segment.length_bytes))
+        self.segments.iter_mut().map(Buffer::bytes_mut)
     }
 
     /// The bytes `offset_bytes .. offset_bytes + length_bytes`, piece by piece.
@@ -363,7 +352,7 @@ impl Sgl {
         };
         if let Some(last) = self.segments.last_mut() {
             let grown = last.length_bytes as usize + more;
-            assert!(grown <= last.buffer.capacity_bytes as usize, "no room in the last buffer");
+            assert!(grown <= last.capacity_bytes(), "no room in the last buffer");
             last.length_bytes = grown as u32;
             self.length_bytes = length_bytes;
         }
@@ -426,7 +415,7 @@ impl Sgl {
     #[must_use]
     pub fn take_front(&mut self, length_bytes_max: usize) -> Self {
         let mut front = Self::empty();
-        let fits = |front: &Self, segment: &Segment| {
+        let fits = |front: &Self, segment: &Buffer| {
             front.length_bytes + segment.length_bytes as usize <= length_bytes_max
         };
         while self.segments.first().is_some_and(|segment| fits(&front, segment)) {
@@ -459,16 +448,15 @@ impl Sgl {
             if from < length {
                 // The pointer is made from the buffer's own, not from a shared reference, because
                 // a read makes the kernel write through it.
-                let base = segment.buffer.start.as_ptr().wrapping_add(from).cast();
+                let base = segment.start.as_ptr().wrapping_add(from).cast();
                 out.push(libc::iovec { iov_base: base, iov_len: length - from });
             }
         }
     }
 
-    fn push(&mut self, buffer: Buffer, length_bytes: usize) {
-        assert!(length_bytes <= buffer.capacity_bytes as usize);
-        self.length_bytes += length_bytes;
-        self.segments.push(Segment { buffer, length_bytes: length_bytes as u32 });
+    fn push(&mut self, buffer: Buffer) {
+        self.length_bytes += buffer.length_bytes as usize;
+        self.segments.push(buffer);
     }
 }
 

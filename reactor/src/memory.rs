@@ -15,10 +15,12 @@ use crate::limits::BUFFER_ALIGN_BYTES;
 
 mod block;
 mod copy;
+mod entries;
 mod shared;
 
 pub use block::Block;
 pub use copy::{Upcoming, copy, prefetch};
+pub use entries::SharedEntries;
 pub use shared::SharedMemory;
 
 const HUGE_2M_BYTES: usize = 2 << 20;

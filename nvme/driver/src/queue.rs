@@ -44,7 +44,7 @@ use crate::stats::QueueStats;
 use crate::transfer::{List, Part, fits_prp, set_prp, set_sgl, set_zeros, short_prp};
 use epoch::Stage;
 use long::Long;
-use slots::{Slots, State, WHOLE};
+use slots::{Slot, Slots, WHOLE};
 
 /// The right to one queue pair, to be taken to the core that will have it. Plain data.
 #[derive(Clone, Debug)]
@@ -81,6 +81,13 @@ pub enum Readiness {
 #[derive(Debug)]
 struct Attached {
     namespace: Arc<Namespace>,
+    format: Format,
+}
+
+/// What a command says of its namespace, and how long its blocks are.
+#[derive(Clone, Copy, Debug)]
+struct Format {
+    nsid: u32,
     block_shift: u8,
 }
 
@@ -109,16 +116,13 @@ pub struct QueuePair<D: Device> {
     slots: Slots,
     attached: Vec<Attached>,
     longs: Box<[Option<Long>]>,
-    free_longs: Vec<u32>,
+    free_longs: Vec<u16>,
     /// Long requests with blocks left to ask for.
-    long_queue: VecDeque<u32>,
+    long_queue: VecDeque<u16>,
     /// Slots that pieces of long requests have, over all of them.
     pieces: u16,
     /// Commands that wait for the queue to be created anew.
     pending: Vec<u16>,
-    in_flight: u32,
-    /// I/Os that were taken and not answered.
-    open: usize,
     stage: Stage,
     word: Word,
     spurious: u32,
@@ -137,7 +141,7 @@ impl<D: Device> std::fmt::Debug for QueuePair<D> {
             self.device.name(),
             self.qid,
             self.stage,
-            self.in_flight
+            self.in_flight()
         )
     }
 }
@@ -175,11 +179,9 @@ impl<D: Device> QueuePair<D> {
             slots,
             attached: Vec::new(),
             longs: (0..LONG_REQUESTS_MAX).map(|_| None).collect(),
-            free_longs: (0..LONG_REQUESTS_MAX as u32).rev().collect(),
+            free_longs: (0..LONG_REQUESTS_MAX as u16).rev().collect(),
             long_queue: VecDeque::with_capacity(LONG_REQUESTS_MAX),
             pieces: 0,
-            in_flight: 0,
-            open: 0,
             stage: Stage::Stopped,
             word,
             spurious: 0,
@@ -204,12 +206,13 @@ impl<D: Device> QueuePair<D> {
 
     /// I/Os that were taken and not answered.
     pub fn open_requests(&self) -> usize {
-        self.open
+        // A slot has a whole one or a piece of a long one.
+        self.slots.taken() - usize::from(self.pieces) + self.longs.len() - self.free_longs.len()
     }
 
     /// Commands that the controller has.
     pub fn in_flight(&self) -> usize {
-        self.in_flight as usize
+        self.slots.taken() - self.pending.len()
     }
 
     /// True when commands are taken.
@@ -233,15 +236,16 @@ impl<D: Device> QueuePair<D> {
     /// After [`ATTACHMENTS_MAX`] of them.
     pub fn attach(&mut self, namespace: Arc<Namespace>) -> u16 {
         assert!(self.attached.len() < ATTACHMENTS_MAX, "namespaces without end");
-        let block_shift = namespace.info().block_bytes.trailing_zeros() as u8;
-        self.attached.push(Attached { namespace, block_shift });
+        let info = namespace.info();
+        let format = Format { nsid: info.nsid, block_shift: info.block_bytes.trailing_zeros() as u8 };
+        self.attached.push(Attached { namespace, format });
         (self.attached.len() - 1) as u16
     }
 
     /// True when the list can be given to the controller as it is; else it must be copied into another one before.
     #[inline]
     pub fn describes(&self, sgl: &Sgl) -> bool {
-        self.ticket.sgl || sgl.segment_count() <= 1 || fits_prp(sgl)
+        sgl.segment_count() <= 1 || self.ticket.sgl || fits_prp(sgl)
     }
 
     /// Will an I/O for this namespace be taken now?
@@ -264,133 +268,105 @@ impl<D: Device> QueuePair<D> {
     #[inline]
     pub fn submit(&mut self, now: Time, request: Request) {
         let is_ready = self.stage == Stage::Live && self.slots.room() > 0 && !self.free_longs.is_empty();
-        assert!(is_ready, "the caller has asked before");
-        let (op, lba, blocks) = (request.op, request.lba, request.blocks);
-        let attached = &self.attached[usize::from(request.namespace)];
-        let info = attached.namespace.info();
+        assert!(is_ready && self.describes(&request.sgl), "the caller has asked before");
+        let Request { tag, namespace, op, lba, blocks, sgl } = request;
+        // Before anything is looked up: what marks the buffers could be a store to any of it, for all that the compiler knows.
+        let lent = sgl.lend();
+        let attached = &self.attached[usize::from(namespace)];
+        let (info, format) = (attached.namespace.info(), attached.format);
         let plan = Plan::new(op, info);
         let data_blocks = if plan.payload == Payload::Lent { blocks } else { 0 };
-        assert!(request.sgl.len() as u64 == data_blocks << attached.block_shift, "data of another length");
-        assert!(self.describes(&request.sgl), "the caller has asked before");
+        assert!(lent.len() as u64 == data_blocks << format.block_shift, "data of another length");
         assert!((blocks == 0) == (op == IoOp::Flush), "only a flush names no block");
-        self.open += 1;
         let first = plan.first_blocks(lba, blocks, info.atomic_write_blocks);
         if u64::from(first) < blocks || plan.then_deallocate {
-            return self.submit_long(now, request, plan);
+            return self.submit_long(now, Long::new(tag, namespace, plan, lent, lba, blocks));
         }
-        let (block_shift, nsid) = (attached.block_shift, info.nsid);
         let index = self.slots.take();
         let slot = self.slots.get(index);
-        slot.namespace = request.namespace;
-        (slot.attempts, slot.probes, slot.resent) = (0, 0, false);
-        (slot.payload, slot.opcode, slot.control) = (plan.payload, plan.opcode, plan.control);
-        (slot.block_shift, slot.nsid) = (block_shift, nsid);
-        (slot.long, slot.tag, slot.lba, slot.blocks) = (WHOLE, request.tag, lba, first);
-        (slot.good_blocks, slot.window_blocks, slot.suspect_blocks) = (0, first, 0);
-        slot.offset_bytes = 0;
-        slot.lent = if plan.payload == Payload::Lent { Some(request.sgl.lend()) } else { None };
-        self.issue(now, index);
+        (slot.tag, slot.namespace, slot.long) = (tag, namespace, WHOLE);
+        slot.set_run(&plan, lba, first);
+        slot.lent = Some(lent);
+        self.issue_as(now, index, format);
     }
 
     /// Writes the command of a slot to the ring, under a new identifier.
-    #[inline]
+    #[inline(never)]
     fn issue(&mut self, now: Time, index: u16) {
-        let cid = self.slots.next_cid(index);
-        let slot = self.slots.get(index);
-        (slot.state, slot.issued_at, slot.abort_asked) = (State::InFlight, now, false);
-        if self.in_flight == 0 {
-            self.scan_at = now.after(Duration::from_millis(DEADLINE_SCAN_MS));
-        }
-        self.in_flight += 1;
-        self.stats.submitted.add(1);
-        if !self.push_short(index, cid) {
-            let entry = self.long_entry(index, cid);
-            self.push(entry);
-        }
+        let format = self.format_of(index);
+        self.issue_as(now, index, format);
     }
 
-    /// Writes the entry of a command that is a run of blocks with its data in at most two pages: what most are, and without a
-    /// detour. False when it is not one.
-    #[inline]
-    fn push_short(&mut self, index: u16, cid: u16) -> bool {
-        let slot = self.slots.get(index);
-        if slot.payload != Payload::Lent || slot.long != WHOLE {
-            return false;
+    fn format_of(&mut self, index: u16) -> Format {
+        self.attached[usize::from(self.slots.get(index).namespace)].format
+    }
+
+    /// As [`QueuePair::issue`], for a namespace that was looked up.
+    #[inline(always)]
+    fn issue_as(&mut self, now: Time, index: u16, format: Format) {
+        let cid = self.slots.begin(index, now);
+        if self.slots.taken() == 1 {
+            self.scan_at = now.after(Duration::from_millis(DEADLINE_SCAN_MS));
         }
         let memory = self.memory.as_ref().expect("taken out only by Drop");
-        let lent = slot.lent.as_ref().expect("a command with data has lent it");
-        let offset_bytes = (slot.good_blocks as usize) << slot.block_shift;
-        let length_bytes = (slot.window_blocks as usize) << slot.block_shift;
-        let part = Part { lent, offset_bytes, length_bytes };
-        let Some((prp1, prp2)) = short_prp(part, &memory.pool) else { return false };
-        let dw0 = u64::from(slot.opcode.0) | u64::from(cid) << 16;
-        let lba = slot.lba + u64::from(slot.good_blocks);
-        let dw12 = slot.control.0 | (slot.window_blocks - 1);
-        let entry = [dw0 | u64::from(slot.nsid) << 32, 0, 0, prp1, prp2, lba, u64::from(dw12), 0];
-        self.push(entry);
-        true
+        match short_entry(self.slots.get(index), cid, format, &memory.pool) {
+            Some(entry) => self.push(&entry),
+            None => self.push_long(index, cid, format),
+        }
+        self.stats.submitted.add(1);
     }
 
     #[inline(never)]
-    fn long_entry(&mut self, index: u16, cid: u16) -> Entry {
+    fn push_long(&mut self, index: u16, cid: u16, Format { nsid, block_shift }: Format) {
         let slot = self.slots.get(index);
         let mut sqe = match slot.opcode {
-            NvmOpcode::FLUSH => Sqe::flush(slot.nsid),
+            NvmOpcode::FLUSH => Sqe::flush(nsid),
             NvmOpcode::DATASET_MANAGEMENT => {
-                DatasetManagement { ranges: 1, attributes: DatasetManagement::DEALLOCATE }.sqe(slot.nsid)
+                DatasetManagement { ranges: 1, attributes: DatasetManagement::DEALLOCATE }.sqe(nsid)
             }
-            opcode => {
-                let lba = slot.lba + u64::from(slot.good_blocks);
-                Sqe::io(opcode, slot.nsid, lba, slot.window_blocks, slot.control)
-            }
+            opcode => Sqe::io(opcode, nsid, slot.window_lba(), slot.window_blocks, slot.control),
         };
         sqe.cid = U16::new(cid);
         if slot.payload != Payload::None {
-            self.set_data(&mut sqe, index);
+            self.set_data(&mut sqe, index, block_shift);
         }
-        entry_of(&sqe)
+        self.push(&entry_of(&sqe));
     }
 
-    #[cfg(not(feature = "planted"))]
-    #[inline]
-    fn push(&mut self, entry: Entry) {
+    #[inline(always)]
+    fn push(&mut self, entry: &Entry) {
         // Only a device that completes what it was not told of lets this happen.
         if self.sq.is_full_unrung() {
             self.ring();
         }
-        self.sq.push(&entry);
-    }
-
-    #[cfg(feature = "planted")]
-    fn push(&mut self, entry: Entry) {
-        if self.sq.is_full_unrung() {
-            self.ring();
-        }
+        #[cfg(feature = "planted")]
         if self.ticket.bugs.has_no_fence() {
             let at = self.sq.skip();
-            self.unwritten.push((at, entry));
-        } else {
-            self.sq.push(&entry);
+            return self.unwritten.push((at, *entry));
         }
+        self.sq.push(entry);
     }
 
-    fn set_data(&mut self, sqe: &mut Sqe, index: u16) {
+    fn set_data(&mut self, sqe: &mut Sqe, index: u16, block_shift: u8) {
         let memory = self.memory.as_ref().expect("taken out only by Drop");
         let offset_bytes = usize::from(index) * LIST_BYTES;
         let iova = memory.lists.iova() + offset_bytes as u64;
         let list = List { memory: memory.lists.memory(), offset_bytes, iova };
         let slot = self.slots.get(index);
-        let window_bytes = (slot.window_blocks as usize) << slot.block_shift;
+        let window_bytes = (slot.window_blocks as usize) << block_shift;
         match slot.payload {
             Payload::None => {}
             Payload::Lent => {
-                let done_bytes = (slot.good_blocks as usize) << slot.block_shift;
-                let offset_bytes = slot.offset_bytes as usize + done_bytes;
-                let lent = match slot.long {
-                    WHOLE => slot.lent.as_ref(),
-                    long => self.longs[long as usize].as_ref().and_then(|long| long.lent.as_ref()),
+                let (lent, list_lba) = match slot.long {
+                    WHOLE => (slot.lent.as_ref(), slot.lba),
+                    long => {
+                        let long =
+                            self.longs[usize::from(long)].as_ref().expect("it lives as long as its pieces");
+                        (long.lent.as_ref(), long.lba())
+                    }
                 };
                 let lent = lent.expect("a command with data has lent it");
+                let offset_bytes = ((slot.window_lba() - list_lba) as usize) << block_shift;
                 let part = Part { lent, offset_bytes, length_bytes: window_bytes };
                 if !set_prp(sqe, part, &memory.pool, list) {
                     set_sgl(sqe, part, &memory.pool, list);
@@ -411,7 +387,7 @@ impl<D: Device> QueuePair<D> {
     }
 
     /// Tells the controller of everything that was submitted since the last call: one doorbell. Once at the end of a turn.
-    #[inline]
+    #[inline(never)]
     pub fn ring(&mut self) {
         if self.stage != Stage::Live {
             return;
@@ -427,7 +403,7 @@ impl<D: Device> QueuePair<D> {
                 self.stats.doorbells_saved.add(1);
             }
         }
-        self.stats.in_flight.set(self.in_flight.into());
+        self.stats.in_flight.set(self.in_flight() as u64);
     }
 
     #[inline]
@@ -461,7 +437,7 @@ impl<D: Device> QueuePair<D> {
         if !self.long_queue.is_empty() && self.stage == Stage::Live {
             self.pump_longs(now);
         }
-        if self.in_flight > 0 && now >= self.scan_at {
+        if now >= self.scan_at && self.in_flight() > 0 {
             self.scan(now, out);
         }
         progress
@@ -476,13 +452,13 @@ impl<D: Device> QueuePair<D> {
 
     /// When [`QueuePair::poll`] must be called although nothing arrives.
     pub fn deadline(&self) -> Time {
-        if self.in_flight > 0 { self.scan_at } else { Time::NEVER }
+        if self.in_flight() > 0 { self.scan_at } else { Time::NEVER }
     }
 
     /// True when everything that this queue pair waits for wakes a sleeping core: its interrupt, or the controller.
     pub fn may_sleep(&self) -> bool {
         let has_work = !self.long_queue.is_empty() && self.has_room_for_pieces() || self.cq.has_entry();
-        self.in_flight == 0 || self.ticket.vector.is_some() && !has_work
+        self.in_flight() == 0 || self.ticket.vector.is_some() && !has_work
     }
 
     /// Lets completions wake this core, or stops that again.
@@ -496,6 +472,19 @@ impl<D: Device> QueuePair<D> {
     pub fn wake_event(&self) -> Result<Option<RawFd>, DeviceError> {
         self.ticket.vector.map_or(Ok(None), |vector| self.device.interrupt(vector))
     }
+}
+
+/// The entry of a command that is a run of blocks with its data in at most two pages, which most are. `None` when it is not
+/// one.
+#[inline(always)]
+fn short_entry(slot: &Slot, cid: u16, format: Format, pool: &PoolMapping) -> Option<Entry> {
+    let lent = slot.lent.as_ref().filter(|_| slot.payload == Payload::Lent)?;
+    let offset_bytes = (slot.good_blocks as usize) << format.block_shift;
+    let length_bytes = (slot.window_blocks as usize) << format.block_shift;
+    let (prp1, prp2) = short_prp(Part { lent, offset_bytes, length_bytes }, pool)?;
+    let dw0 = u64::from(slot.opcode.0) | u64::from(cid) << 16;
+    let dw12 = slot.control.0 | (slot.window_blocks - 1);
+    Some([dw0 | u64::from(format.nsid) << 32, 0, 0, prp1, prp2, slot.window_lba(), u64::from(dw12), 0])
 }
 
 impl<D: Device> Drop for QueuePair<D> {

@@ -5,18 +5,20 @@
 //! late costs nothing.
 
 use nvme_spec::{Cqe, Sqe, Status};
-use reactor::memory::SharedMemory;
+use reactor::memory::{SharedEntries, SharedMemory};
 use zerocopy::little_endian::{U16, U32, U64};
 
 const SQE_BYTES: usize = size_of::<Sqe>();
 const CQE_BYTES: usize = size_of::<Cqe>();
+const SQE_WORDS: usize = SQE_BYTES / 8;
+const CQE_WORDS: usize = CQE_BYTES / 8;
 
 /// A submission queue entry as words, so that writing it is eight stores.
-pub(crate) type Entry = [u64; SQE_BYTES / 8];
+pub(crate) type Entry = [u64; SQE_WORDS];
 
 /// The words of an entry.
 pub(crate) fn entry_of(sqe: &Sqe) -> Entry {
-    let words: [U64; SQE_BYTES / 8] = zerocopy::transmute!(*sqe);
+    let words: [U64; SQE_WORDS] = zerocopy::transmute!(*sqe);
     words.map(U64::get)
 }
 
@@ -30,10 +32,17 @@ pub(crate) const fn completion_bytes(entries: u16) -> usize {
     entries as usize * CQE_BYTES
 }
 
+/// The place after `place` in a ring of `entries`. It wraps long before its type does.
+#[inline]
+fn following(place: u16, entries: u16) -> u16 {
+    let next = place.wrapping_add(1);
+    if next == entries { 0 } else { next }
+}
+
 /// A submission ring: entries are written at the tail, and the controller is told once for all of a turn.
 #[derive(Debug)]
 pub(crate) struct SubmissionRing {
-    memory: SharedMemory,
+    ring: SharedEntries<SQE_WORDS>,
     entries: u16,
     tail: u16,
     /// The tail that the controller knows.
@@ -42,27 +51,26 @@ pub(crate) struct SubmissionRing {
 
 impl SubmissionRing {
     pub(crate) fn new(memory: SharedMemory, entries: u16) -> Self {
-        assert!(entries >= 2 && memory.len() >= submission_bytes(entries), "a ring that fits its memory");
-        Self { memory, entries, tail: 0, rung: 0 }
+        assert!(entries >= 2, "a ring that can hold an entry");
+        Self { ring: SharedEntries::new(memory, entries.into()), entries, tail: 0, rung: 0 }
     }
 
     /// Writes an entry; the controller does not know of it yet.
     #[inline]
     pub(crate) fn push(&mut self, entry: &Entry) {
-        self.memory.store_words(usize::from(self.tail) * SQE_BYTES, entry);
+        self.ring.store(self.tail.into(), entry);
         self.advance();
     }
 
     /// True when one more entry would make the controller's view wrap: it has to be told first.
     #[inline]
     pub(crate) fn is_full_unrung(&self) -> bool {
-        let next = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };
-        next == self.rung
+        following(self.tail, self.entries) == self.rung
     }
 
     #[inline]
     fn advance(&mut self) {
-        self.tail = if self.tail + 1 == self.entries { 0 } else { self.tail + 1 };
+        self.tail = following(self.tail, self.entries);
         debug_assert!(self.tail != self.rung, "more commands than entries");
     }
 
@@ -77,7 +85,7 @@ impl SubmissionRing {
     /// Empty again, for a queue that is created anew.
     pub(crate) fn reset(&mut self) {
         (self.tail, self.rung) = (0, 0);
-        self.memory.zero(0, submission_bytes(self.entries));
+        self.ring.memory().zero(0, submission_bytes(self.entries));
     }
 
     /// Where the next entry goes; for a bug made on purpose.
@@ -91,7 +99,7 @@ impl SubmissionRing {
     /// Writes an entry that was skipped.
     #[cfg(feature = "planted")]
     pub(crate) fn write_at(&mut self, at: u16, entry: &Entry) {
-        self.memory.store_words(usize::from(at) * SQE_BYTES, entry);
+        self.ring.store(at.into(), entry);
     }
 }
 
@@ -114,7 +122,7 @@ impl Answered {
 /// A completion ring: an entry is there when its phase says so.
 #[derive(Debug)]
 pub(crate) struct CompletionRing {
-    memory: SharedMemory,
+    ring: SharedEntries<CQE_WORDS>,
     entries: u16,
     head: u16,
     /// The Phase Tag of entries that are new in this round.
@@ -127,9 +135,9 @@ pub(crate) struct CompletionRing {
 
 impl CompletionRing {
     pub(crate) fn new(memory: SharedMemory, entries: u16) -> Self {
-        assert!(entries >= 2 && memory.len() >= completion_bytes(entries), "a ring that fits its memory");
+        assert!(entries >= 2, "a ring that can hold an entry");
         Self {
-            memory,
+            ring: SharedEntries::new(memory, entries.into()),
             entries,
             head: 0,
             phase: true,
@@ -141,9 +149,9 @@ impl CompletionRing {
 
     /// Takes the next entry, if it is there.
     pub(crate) fn pop(&mut self) -> Option<Cqe> {
-        let at = usize::from(self.head) * CQE_BYTES;
+        let at = self.head;
         let Answered { sqhd, sqid, cid, status_and_phase } = self.pop_answer()?;
-        let dw01 = self.memory.load_u64(at);
+        let dw01 = self.ring.load(at.into(), 0);
         Some(Cqe {
             dw0: U32::new(dw01 as u32),
             dw1: U32::new((dw01 >> 32) as u32),
@@ -157,19 +165,16 @@ impl CompletionRing {
     /// As [`CompletionRing::pop`], without the command specific result, which I/O commands do not have.
     #[inline]
     pub(crate) fn pop_answer(&mut self) -> Option<Answered> {
-        let at = usize::from(self.head) * CQE_BYTES;
+        let at = self.head;
         // The controller writes the upper half last, and one load gives both halves as they are at one instant: when the
         // upper one is new, the lower one is as well, and so is what the controller wrote before.
-        let dw23 = self.memory.load_u64_acquire(at + 8);
+        let dw23 = self.ring.load_acquire(at.into(), 1);
         let (dw2, dw3) = (dw23 as u32, (dw23 >> 32) as u32);
         if (dw3 >> 16 & 1 != 0) != self.phase && !self.accepts_stale(dw3) {
             return None;
         }
-        self.head += 1;
-        if self.head == self.entries {
-            self.head = 0;
-            self.phase = !self.phase;
-        }
+        self.head = following(at, self.entries);
+        self.phase ^= self.head == 0;
         self.taken = true;
         Some(Answered {
             sqhd: dw2 as u16,
@@ -192,8 +197,8 @@ impl CompletionRing {
 
     /// True when an entry waits.
     pub(crate) fn has_entry(&self) -> bool {
-        let dw3 = self.memory.load_u32_acquire(usize::from(self.head) * CQE_BYTES + 12);
-        (dw3 >> 16 & 1 != 0) == self.phase
+        let dw23 = self.ring.load_acquire(self.head.into(), 1);
+        (dw23 >> 48 & 1 != 0) == self.phase
     }
 
     /// The next entry to be taken.
@@ -211,7 +216,7 @@ impl CompletionRing {
     /// Empty again, for a queue that is created anew: what an earlier round left must not look like an entry.
     pub(crate) fn reset(&mut self) {
         (self.head, self.phase, self.taken) = (0, true, false);
-        self.memory.zero(0, completion_bytes(self.entries));
+        self.ring.memory().zero(0, completion_bytes(self.entries));
     }
 }
 

@@ -35,10 +35,13 @@ impl Sgl {
     /// Lends the list to a device.
     #[inline]
     pub fn lend(self) -> LentSgl {
-        for segment in &self.segments {
-            segment.buffer.mark_lent(true);
-        }
+        self.mark_lent(true);
         LentSgl { sgl: ManuallyDrop::new(self) }
+    }
+
+    #[inline]
+    fn mark_lent(&self, lent: bool) {
+        self.segments.iter().for_each(|segment| segment.mark_lent(lent));
     }
 }
 
@@ -56,9 +59,8 @@ impl LentSgl {
     /// Address and length of each segment, in order. Each begins on a page of [`BUFFER_ALIGN_BYTES`].
     #[inline]
     pub fn segments(&self) -> impl Iterator<Item = (usize, usize)> {
-        let place = |segment: &super::Segment| {
-            (segment.buffer.start.as_ptr() as usize, segment.length_bytes as usize)
-        };
+        let place =
+            |segment: &super::Buffer| (segment.start.as_ptr() as usize, segment.length_bytes as usize);
         self.sgl.segments.iter().map(place)
     }
 
@@ -70,11 +72,16 @@ impl LentSgl {
     /// Ends the loan: the caller knows that the device will not touch the buffers any more.
     #[inline]
     pub fn reclaim(self) -> Sgl {
-        // Before the list is moved, so that it is moved once.
-        for segment in &self.sgl.segments {
-            segment.buffer.mark_lent(false);
-        }
+        self.sgl.mark_lent(false);
         ManuallyDrop::into_inner(self.sgl)
+    }
+
+    /// As [`LentSgl::reclaim`], of the list that is in `place`. It is moved once, from there to where the caller has it.
+    #[inline]
+    pub fn reclaim_from(place: &mut Option<Self>) -> Option<Sgl> {
+        // Marked where it is: what happens between taking it out and handing it on makes a copy of it.
+        place.as_ref()?.sgl.mark_lent(false);
+        place.take().map(|lent| ManuallyDrop::into_inner(lent.sgl))
     }
 }
 
@@ -156,6 +163,24 @@ mod tests {
         let sgl = lent.reclaim();
         assert_eq!(sgl.chunk(100)[..3], [1, 2, 3]);
         assert!(pool.device_read(address, &mut seen).is_err(), "the loan has ended");
+    }
+
+    #[test]
+    fn a_list_is_taken_back_from_its_place_once() {
+        let pool = pool();
+        let mut place = Some(pool.alloc(20_000).expect("two buffers").lend());
+        let addresses: Vec<usize> =
+            place.iter().flat_map(LentSgl::segments).map(|(address, _)| address).collect();
+        assert!(addresses.iter().all(|address| pool.device_write(*address, &[9]).is_ok()));
+        let sgl = LentSgl::reclaim_from(&mut place).expect("it is there");
+        assert_eq!((addresses.len(), sgl.len(), sgl.chunk(0)[0]), (2, 20_000, 9));
+        assert!(
+            addresses.iter().all(|address| pool.device_write(*address, &[1]).is_err()),
+            "no loan is left"
+        );
+        assert!(place.is_none() && LentSgl::reclaim_from(&mut place).is_none());
+        drop(sgl);
+        assert_eq!(pool.in_use(), 0);
     }
 
     #[test]

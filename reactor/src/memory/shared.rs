@@ -65,7 +65,7 @@ impl SharedMemory {
     }
 
     #[inline]
-    fn at(&self, offset_bytes: usize, length_bytes: usize) -> NonNull<u8> {
+    pub(super) fn at(&self, offset_bytes: usize, length_bytes: usize) -> NonNull<u8> {
         self.check(offset_bytes, length_bytes);
         // SAFETY: the access lies inside this part by the check above, and the part inside the region.
         unsafe { self.region.base().add(self.offset_bytes + offset_bytes) }
@@ -157,26 +157,6 @@ impl SharedMemory {
         unsafe { pointer.write_volatile(value.to_le()) };
     }
 
-    /// Stores little-endian words of 64 bits, one after the other.
-    #[inline]
-    pub fn store_words<const N: usize>(&self, offset_bytes: usize, words: &[u64; N]) {
-        let pointer = self.pointer::<[u64; N]>(offset_bytes).cast::<u64>();
-        for (index, word) in words.iter().enumerate() {
-            // SAFETY: inside this part, all of the words, and aligned; volatile because the device may read them at any time.
-            unsafe { pointer.wrapping_add(index).write_volatile(word.to_le()) };
-        }
-    }
-
-    /// Loads little-endian words of 64 bits.
-    #[inline]
-    pub fn load_words<const N: usize>(&self, offset_bytes: usize) -> [u64; N] {
-        let pointer = self.pointer::<[u64; N]>(offset_bytes).cast::<u64>();
-        std::array::from_fn(|index| {
-            // SAFETY: inside this part, all of the words, and aligned; volatile because the device may write them at any time.
-            u64::from_le(unsafe { pointer.wrapping_add(index).read_volatile() })
-        })
-    }
-
     /// Stores a little-endian word of 64 bits.
     #[inline]
     pub fn store_u64(&self, offset_bytes: usize, value: u64) {
@@ -233,8 +213,6 @@ mod tests {
         assert_eq!(bytes[8..], [8, 7, 6, 5, 4, 3, 2, 1]);
         assert_eq!(memory.load_u32_acquire(64), 0xa0b0_c0d0);
         assert_eq!(memory.load_u64(72), 0x0102_0304_0506_0708);
-        memory.store_words(128, &[1, 2, u64::MAX]);
-        assert_eq!((memory.load_words::<3>(128), memory.load_u64(144)), ([1, 2, u64::MAX], u64::MAX));
         assert_eq!(part.address(), memory.address() + 64);
     }
 

@@ -4,7 +4,7 @@ use nvme_spec::{NvmOpcode, Status};
 use reactor::buffer::{LentSgl, Sgl};
 use reactor::time::Time;
 
-use super::slots::{Found, WHOLE};
+use super::slots::{Found, State, WHOLE};
 use super::{QueuePair, Stage};
 use crate::device::Device;
 use crate::error::Outcome;
@@ -12,6 +12,32 @@ use crate::limits::{ATTEMPTS_MAX, DEADLINE_SCAN_MS, PROBES_MAX, SPURIOUS_MAX};
 use crate::link::Complaint;
 use crate::request::IoDone;
 use crate::ring::Answered;
+use crate::stats::QueueStats;
+
+/// Commands in a row that were issued in the same turn and end in the same turn: they are counted together.
+struct Alike {
+    issued_at: Time,
+    times: u64,
+}
+
+impl Alike {
+    #[inline]
+    fn add(&mut self, now: Time, issued_at: Time, stats: &QueueStats) {
+        if issued_at != self.issued_at {
+            self.count(now, stats);
+            self.issued_at = issued_at;
+        }
+        self.times += 1;
+    }
+
+    fn count(&mut self, now: Time, stats: &QueueStats) {
+        let times = std::mem::take(&mut self.times);
+        if times > 0 {
+            stats.completed.add(times);
+            stats.latency.record_many(now.as_ns().saturating_sub(self.issued_at.as_ns()), times);
+        }
+    }
+}
 
 impl<D: Device> QueuePair<D> {
     /// Takes what has completed; how much that was.
@@ -22,20 +48,22 @@ impl<D: Device> QueuePair<D> {
         }
         let mut taken = 0;
         let before = self.cq.head();
+        let mut alike = Alike { issued_at: now, times: 0 };
         while taken < budget
             && let Some(answer) = self.cq.pop_answer()
         {
-            self.on_completion(now, answer, out);
+            self.on_completion(now, answer, &mut alike, out);
             taken += 1;
         }
         if taken > 0 {
+            alike.count(now, &self.stats);
             self.ring_completions(before);
         }
         taken
     }
 
     #[inline]
-    fn on_completion(&mut self, now: Time, answer: Answered, out: &mut Vec<IoDone>) {
+    fn on_completion(&mut self, now: Time, answer: Answered, alike: &mut Alike, out: &mut Vec<IoDone>) {
         if answer.sqid != self.qid || answer.sqhd >= self.ticket.entries {
             return self.on_impossible();
         }
@@ -43,28 +71,31 @@ impl<D: Device> QueuePair<D> {
             Found::Command(index) => index,
             found => return self.on_spurious(found),
         };
-        self.in_flight -= 1;
-        self.stats.completed.add(1);
         let slot = self.slots.get(index);
-        self.stats.latency.record(now.as_ns().saturating_sub(slot.issued_at.as_ns()));
-        if !answer.status().is_success() {
-            return self.on_failure(now, index, answer.status(), out);
-        }
-        if slot.good_blocks + slot.window_blocks != slot.blocks {
-            return self.on_probe_success(now, index);
-        }
-        if slot.long != WHOLE {
-            return self.finish(index, Outcome::Success, out);
+        alike.add(now, slot.issued_at, &self.stats);
+        // All at once: a whole I/O, and all of its blocks.
+        let is_plain = slot.long == WHOLE && slot.window_blocks == slot.blocks && slot.lent.is_some();
+        if !is_plain || !answer.status().is_success() {
+            return self.on_other(now, index, answer.status(), out);
         }
         let (tag, namespace, opcode) = (slot.tag, slot.namespace, slot.opcode);
-        let outcome = Outcome::Success;
-        // Each arm for itself: a list is moved once, not twice.
-        match slot.lent.take() {
-            Some(lent) => out.push(IoDone { tag, namespace, opcode, outcome, sgl: lent.reclaim() }),
-            None => out.push(IoDone { tag, namespace, opcode, outcome, sgl: Sgl::empty() }),
-        }
+        let sgl = LentSgl::reclaim_from(&mut slot.lent).expect("looked at above");
+        out.push(IoDone { tag, namespace, opcode, outcome: Outcome::Success, sgl });
         self.slots.release(index);
-        self.open -= 1;
+    }
+
+    /// The end of a command that is no whole read or write, or did not do what it should.
+    #[cold]
+    #[inline(never)]
+    fn on_other(&mut self, now: Time, index: u16, status: Status, out: &mut Vec<IoDone>) {
+        let slot = self.slots.get(index);
+        if !status.is_success() {
+            self.on_failure(now, index, status, out);
+        } else if slot.good_blocks + slot.window_blocks != slot.blocks {
+            self.on_probe_success(now, index);
+        } else {
+            self.finish(index, Outcome::Success, out);
+        }
     }
 
     /// A completion that no command of ours can have: the controller's or our memory is not what it should be.
@@ -94,10 +125,9 @@ impl<D: Device> QueuePair<D> {
         }
     }
 
-    #[cold]
     fn on_failure(&mut self, now: Time, index: u16, status: Status, out: &mut Vec<IoDone>) {
         let slot = self.slots.get(index);
-        let aborted = slot.abort_asked;
+        let aborted = slot.state == State::Aborting;
         let again = is_worth_retrying(status) && slot.attempts < ATTEMPTS_MAX && !(aborted && slot.resent);
         slot.resent |= again && aborted;
         if again && self.stage == Stage::Live {
@@ -109,14 +139,14 @@ impl<D: Device> QueuePair<D> {
             // It goes out with what is not answered.
             slot.attempts += 1;
             slot.resent = true;
-            slot.state = super::State::Pending;
+            slot.state = State::Pending;
             return self.pending.push(index);
         }
         if is_unreadable(status) && self.probe(now, index) {
             return;
         }
         let slot = self.slots.get(index);
-        let lba = slot.lba + u64::from(slot.good_blocks);
+        let lba = slot.window_lba();
         self.finish(index, Outcome::Failed { status, lba }, out);
     }
 
@@ -138,7 +168,6 @@ impl<D: Device> QueuePair<D> {
     }
 
     /// The first half can be read, so the block is in the second; and when that can be read after all, so can the rest, perhaps.
-    #[cold]
     fn on_probe_success(&mut self, now: Time, index: u16) {
         let slot = self.slots.get(index);
         slot.good_blocks += slot.window_blocks;
@@ -149,7 +178,7 @@ impl<D: Device> QueuePair<D> {
             self.stats.probes.add(1);
             self.issue(now, index);
         } else {
-            self.slots.get(index).state = super::State::Pending;
+            self.slots.get(index).state = State::Pending;
             self.pending.push(index);
         }
     }
@@ -183,7 +212,6 @@ impl<D: Device> QueuePair<D> {
         if done.outcome != Outcome::Success {
             self.stats.failed.add(1);
         }
-        self.open -= 1;
         out.push(done);
     }
 
@@ -199,13 +227,13 @@ impl<D: Device> QueuePair<D> {
         for index in 0..self.slots.count() {
             let slot = self.slots.get(index);
             let late_at = slot.issued_at.after(timeouts.io);
-            if slot.state != super::State::InFlight || now < late_at {
+            if !slot.state.is_in_flight() || now < late_at {
                 continue;
             }
             if now >= late_at.after(timeouts.abort) {
                 return self.complain(Complaint::AbortTimeout);
             }
-            if !slot.abort_asked {
+            if slot.state == State::InFlight {
                 self.ask_abort(index, out);
             }
         }
@@ -217,7 +245,7 @@ impl<D: Device> QueuePair<D> {
             return;
         }
         self.ticket.link.call();
-        self.slots.get(index).abort_asked = true;
+        self.slots.get(index).state = State::Aborting;
         self.stats.timeouts.add(1);
         self.stats.aborts.add(1);
         let bugs = self.ticket.bugs;
@@ -241,7 +269,6 @@ impl<D: Device> QueuePair<D> {
         } else {
             // Dropped without being taken back: never handed out again.
             let _ = lent;
-            self.in_flight -= 1;
             self.slots.release(index);
             Sgl::empty()
         };

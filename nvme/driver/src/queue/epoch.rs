@@ -5,6 +5,8 @@
 //!   └──────refused──────▶ Dead ◀──Gone, Lost── (any)        Dead ──a later Quiet──▶ Asked
 //! ```
 
+use std::time::Duration;
+
 use reactor::buffer::{LentSgl, Sgl};
 use reactor::poller::Progress;
 use reactor::time::Time;
@@ -13,6 +15,7 @@ use super::QueuePair;
 use super::slots::State;
 use crate::device::Device;
 use crate::error::Outcome;
+use crate::limits::DEADLINE_SCAN_MS;
 use crate::link::{QueueRequest, Standing, Word};
 use crate::request::IoDone;
 
@@ -107,12 +110,11 @@ impl<D: Device> QueuePair<D> {
         }
         for index in 0..self.slots.count() {
             let slot = self.slots.get(index);
-            if slot.state != State::InFlight {
+            if !slot.state.is_in_flight() {
                 continue;
             }
             let lba = slot.lba;
             let (namespace, resent) = (slot.namespace, slot.resent);
-            self.in_flight -= 1;
             self.stats.unanswered.add(1);
             if resent || !self.is_served(namespace) {
                 let outcome = if resent { Outcome::Unanswered { lba } } else { Outcome::Gone };
@@ -137,8 +139,7 @@ impl<D: Device> QueuePair<D> {
         self.stage = Stage::Dead;
         for index in 0..self.slots.count() {
             let state = self.slots.get(index).state;
-            if state == State::InFlight {
-                self.in_flight -= 1;
+            if state.is_in_flight() {
                 self.stats.unanswered.add(1);
             }
             if state != State::Free {
@@ -165,6 +166,7 @@ impl<D: Device> QueuePair<D> {
             return Progress::Idle;
         }
         self.stage = Stage::Live;
+        self.scan_at = now.after(Duration::from_millis(DEADLINE_SCAN_MS));
         let mut pending = std::mem::take(&mut self.pending);
         for index in pending.drain(..) {
             let namespace = self.slots.get(index).namespace;

@@ -10,7 +10,7 @@ use super::{QueuePair, Stage};
 use crate::device::Device;
 use crate::error::Outcome;
 use crate::limits::LONG_PIECES_MAX;
-use crate::request::{IoDone, Payload, Plan, Request};
+use crate::request::{IoDone, Plan};
 
 #[derive(Debug)]
 pub(super) struct Long {
@@ -30,6 +30,27 @@ pub(super) struct Long {
 }
 
 impl Long {
+    #[cold]
+    pub(super) fn new(tag: u64, namespace: u16, plan: Plan, lent: LentSgl, lba: u64, blocks: u64) -> Self {
+        Self {
+            tag,
+            namespace,
+            plan,
+            lent: Some(lent),
+            lba,
+            blocks,
+            asked_blocks: 0,
+            open: 0,
+            outcome: Outcome::Success,
+            queued: true,
+        }
+    }
+
+    /// The first of its blocks, whose data is the first of its list.
+    pub(super) fn lba(&self) -> u64 {
+        self.lba
+    }
+
     fn has_more(&self) -> bool {
         self.outcome == Outcome::Success && self.asked_blocks < self.blocks
     }
@@ -38,28 +59,16 @@ impl Long {
 impl<D: Device> QueuePair<D> {
     #[cold]
     #[inline(never)]
-    pub(super) fn submit_long(&mut self, now: Time, request: Request, plan: Plan) {
+    pub(super) fn submit_long(&mut self, now: Time, long: Long) {
         self.stats.long.add(1);
         let key = self.free_longs.pop().expect("the caller has looked for room");
-        let lent = (plan.payload == Payload::Lent).then(|| request.sgl.lend());
-        self.longs[key as usize] = Some(Long {
-            tag: request.tag,
-            namespace: request.namespace,
-            plan,
-            lent,
-            lba: request.lba,
-            blocks: request.blocks,
-            asked_blocks: 0,
-            open: 0,
-            outcome: Outcome::Success,
-            queued: true,
-        });
+        self.longs[usize::from(key)] = Some(long);
         self.long_queue.push_back(key);
         self.pump_longs(now);
     }
 
-    fn long(&mut self, key: u32) -> &mut Long {
-        self.longs[key as usize].as_mut().expect("a long request lives until its last piece is over")
+    fn long(&mut self, key: u16) -> &mut Long {
+        self.longs[usize::from(key)].as_mut().expect("a long request lives until its last piece is over")
     }
 
     /// The last quarter of the slots is for reads, writes and flushes, however many long requests there are.
@@ -90,27 +99,15 @@ impl<D: Device> QueuePair<D> {
         }
     }
 
-    fn issue_piece(&mut self, now: Time, key: u32) {
+    fn issue_piece(&mut self, now: Time, key: u16) {
         let index = self.slots.take();
         self.pieces += 1;
-        let long = self.longs[key as usize].as_mut().expect("it is in the queue");
-        let attached = &self.attached[usize::from(long.namespace)];
-        let info = attached.namespace.info();
+        let long = self.longs[usize::from(key)].as_mut().expect("it is in the queue");
         let lba = long.lba + long.asked_blocks;
-        let left = long.blocks - long.asked_blocks;
-        let blocks = long.plan.first_blocks(lba, left, 0);
+        let blocks = long.plan.first_blocks(lba, long.blocks - long.asked_blocks, 0);
         let slot = self.slots.get(index);
-        slot.namespace = long.namespace;
-        (slot.attempts, slot.probes, slot.resent) = (0, 0, false);
-        (slot.payload, slot.opcode, slot.control) = (long.plan.payload, long.plan.opcode, long.plan.control);
-        (slot.block_shift, slot.nsid) = (attached.block_shift, info.nsid);
-        (slot.long, slot.tag, slot.lba, slot.blocks) = (key, long.tag, lba, blocks);
-        (slot.good_blocks, slot.window_blocks, slot.suspect_blocks) = (0, blocks, 0);
-        // Only lists have places in them, and those are short.
-        slot.offset_bytes = match long.plan.payload {
-            Payload::Lent => (long.asked_blocks << attached.block_shift) as u32,
-            Payload::None | Payload::Zeros | Payload::Ranges => 0,
-        };
+        (slot.tag, slot.namespace, slot.long) = (long.tag, long.namespace, key);
+        slot.set_run(&long.plan, lba, blocks);
         slot.lent = None;
         long.asked_blocks += u64::from(blocks);
         long.open += 1;
@@ -121,7 +118,7 @@ impl<D: Device> QueuePair<D> {
     #[inline(never)]
     pub(super) fn finish_piece(
         &mut self,
-        key: u32,
+        key: u16,
         blocks: u32,
         outcome: Outcome,
         take_back: impl FnOnce(LentSgl) -> Sgl,
@@ -138,7 +135,7 @@ impl<D: Device> QueuePair<D> {
     }
 
     /// Ends a long request that has nothing open and nothing left to ask for.
-    fn settle_long(&mut self, key: u32, take_back: impl FnOnce(LentSgl) -> Sgl, out: &mut Vec<IoDone>) {
+    fn settle_long(&mut self, key: u16, take_back: impl FnOnce(LentSgl) -> Sgl, out: &mut Vec<IoDone>) {
         let long = self.long(key);
         if long.open > 0 || long.has_more() {
             return;
@@ -154,7 +151,7 @@ impl<D: Device> QueuePair<D> {
             }
             return;
         }
-        let long = self.longs[key as usize].take().expect("looked at above");
+        let long = self.longs[usize::from(key)].take().expect("looked at above");
         if long.queued {
             self.long_queue.retain(|other| *other != key);
         }
@@ -172,8 +169,8 @@ impl<D: Device> QueuePair<D> {
         out: &mut Vec<IoDone>,
     ) {
         debug_assert!(self.stage != Stage::Live || self.pending.is_empty());
-        for key in 0..self.longs.len() as u32 {
-            let Some(long) = &self.longs[key as usize] else { continue };
+        for key in 0..self.longs.len() as u16 {
+            let Some(long) = &self.longs[usize::from(key)] else { continue };
             if !is_over(self, long.namespace) {
                 continue;
             }

@@ -9,41 +9,53 @@ use nvme_spec::nvm::IoControl;
 use reactor::buffer::LentSgl;
 use reactor::time::Time;
 
-use crate::request::Payload;
+use crate::limits::LONG_REQUESTS_MAX;
+use crate::request::{Payload, Plan};
 
 /// No long request: the command is a whole I/O.
-pub(super) const WHOLE: u32 = u32::MAX;
+pub(super) const WHOLE: u16 = u16::MAX;
+
+const _: () = assert!(LONG_REQUESTS_MAX < WHOLE as usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Free,
     /// The controller has it.
     InFlight,
+    /// It has it still, and its abort was asked for.
+    Aborting,
     /// It waits for the queue to be created anew.
     Pending,
 }
 
+impl State {
+    /// The controller has it.
+    #[inline]
+    pub(super) fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight | Self::Aborting)
+    }
+}
+
+/// Two lines of the cache, so that a command costs few of them.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct Slot {
     pub(super) state: State,
-    pub(super) generation: u16,
+    /// The identifier under which its command went out last.
+    cid: u16,
     /// Which namespace, in the queue pair's own table.
     pub(super) namespace: u16,
+    /// The long request that it is a piece of, or [`WHOLE`].
+    pub(super) long: u16,
     /// Times that it was sent again because the controller asked for it or aborted it.
     pub(super) attempts: u8,
     /// Times that it was sent to find an unreadable block.
     pub(super) probes: u8,
     /// It was sent again after a reset.
     pub(super) resent: bool,
-    /// Its abort was asked for.
-    pub(super) abort_asked: bool,
     pub(super) payload: Payload,
     pub(super) opcode: NvmOpcode,
-    pub(super) block_shift: u8,
     pub(super) control: IoControl,
-    pub(super) nsid: u32,
-    /// The long request that it is a piece of, or [`WHOLE`].
-    pub(super) long: u32,
     pub(super) tag: u64,
     /// The run of blocks that is asked of this command in the end.
     pub(super) lba: u64,
@@ -53,40 +65,51 @@ pub(super) struct Slot {
     pub(super) window_blocks: u32,
     /// Blocks from `good_blocks` on among which one is unreadable; 0 when nothing is known.
     pub(super) suspect_blocks: u32,
-    /// Where its data begins in the list.
-    pub(super) offset_bytes: u32,
     /// When it was written to the ring.
     pub(super) issued_at: Time,
     /// The data, unless a long request has it.
     pub(super) lent: Option<LentSgl>,
 }
 
+const _: () = assert!(size_of::<Slot>() == 128);
+
 impl Slot {
-    fn free() -> Self {
+    fn free(index: u16) -> Self {
         Self {
             state: State::Free,
-            generation: 0,
+            cid: index,
             namespace: 0,
+            long: WHOLE,
             attempts: 0,
             probes: 0,
             resent: false,
-            abort_asked: false,
             payload: Payload::None,
             opcode: NvmOpcode::FLUSH,
-            block_shift: 0,
             control: IoControl::NONE,
-            nsid: 0,
-            long: WHOLE,
             tag: 0,
             lba: 0,
             blocks: 0,
             good_blocks: 0,
             window_blocks: 0,
             suspect_blocks: 0,
-            offset_bytes: 0,
             issued_at: Time::ZERO,
             lent: None,
         }
+    }
+
+    /// What is asked of its command, as `plan` says: a run of blocks of which nothing has been done.
+    #[inline]
+    pub(super) fn set_run(&mut self, plan: &Plan, lba: u64, blocks: u32) {
+        (self.opcode, self.payload, self.control) = (plan.opcode, plan.payload, plan.control);
+        (self.attempts, self.probes, self.resent) = (0, 0, false);
+        (self.lba, self.blocks) = (lba, blocks);
+        (self.good_blocks, self.window_blocks, self.suspect_blocks) = (0, blocks, 0);
+    }
+
+    /// The first of the blocks that are being tried now.
+    #[inline]
+    pub(super) fn window_lba(&self) -> u64 {
+        self.lba + u64::from(self.good_blocks)
     }
 }
 
@@ -107,8 +130,10 @@ pub(super) enum Found {
 pub(super) struct Slots {
     slots: Box<[Slot]>,
     free: Vec<u16>,
-    index_bits: u32,
-    generation_mask: u16,
+    /// The bits of an identifier that are the slot's number.
+    index_mask: u16,
+    /// What is added to an identifier for the next one of the same slot.
+    generation_step: u16,
 }
 
 impl Slots {
@@ -116,19 +141,24 @@ impl Slots {
     pub(super) fn new(entries: u16, bugs: crate::planted::Bugs) -> Self {
         let count = entries - 1;
         // The number of the last slot is never all ones, so no identifier is FFFFh, which means none (Base 5.1.12.1.2).
-        let index_bits = u32::from(entries).next_power_of_two().trailing_zeros();
-        let generation_mask = if bugs.reuses_cid() { 0 } else { u16::MAX >> index_bits };
+        let numbers = entries.next_power_of_two();
         Self {
-            slots: (0..count).map(|_| Slot::free()).collect(),
+            slots: (0..count).map(Slot::free).collect(),
             free: (0..count).rev().collect(),
-            index_bits,
-            generation_mask,
+            index_mask: numbers - 1,
+            generation_step: if bugs.reuses_cid() { 0 } else { numbers },
         }
     }
 
     #[inline]
     pub(super) fn room(&self) -> usize {
         self.free.len()
+    }
+
+    /// Slots that have a command.
+    #[inline]
+    pub(super) fn taken(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     #[inline]
@@ -145,29 +175,28 @@ impl Slots {
         self.slots.len() as u16
     }
 
-    /// The identifier under which the slot's command goes out now; a new one each time.
+    /// The slot's command goes out now; its identifier, a new one each time.
     #[inline]
-    pub(super) fn next_cid(&mut self, index: u16) -> u16 {
-        let mask = self.generation_mask;
-        let slot = &mut self.slots[usize::from(index)];
-        slot.generation = slot.generation.wrapping_add(1) & mask;
-        index | slot.generation << self.index_bits
+    pub(super) fn begin(&mut self, index: u16, now: Time) -> u16 {
+        let step = self.generation_step;
+        let slot = self.get(index);
+        // Past its last bit a generation starts over, and leaves the number below it as it is.
+        slot.cid = slot.cid.wrapping_add(step);
+        (slot.state, slot.issued_at) = (State::InFlight, now);
+        slot.cid
     }
 
     /// The identifier of the command in the slot.
     pub(super) fn cid(&self, index: u16) -> u16 {
-        index | self.slots[usize::from(index)].generation << self.index_bits
+        self.slots[usize::from(index)].cid
     }
 
     #[inline]
     pub(super) fn find(&self, cid: u16) -> Found {
-        let index = cid & ((1 << self.index_bits) - 1);
-        let generation = cid >> self.index_bits;
+        let index = cid & self.index_mask;
         match self.slots.get(usize::from(index)) {
-            Some(slot) if slot.generation == generation && slot.state == State::InFlight => {
-                Found::Command(index)
-            }
-            Some(slot) if slot.generation == generation => Found::Duplicate,
+            Some(slot) if slot.cid == cid && slot.state.is_in_flight() => Found::Command(index),
+            Some(slot) if slot.cid == cid => Found::Duplicate,
             Some(_) => Found::Stale,
             None => Found::Unknown,
         }
@@ -176,7 +205,7 @@ impl Slots {
     /// The slot may be used again.
     #[inline]
     pub(super) fn release(&mut self, index: u16) {
-        self.slots[usize::from(index)].state = State::Free;
+        self.get(index).state = State::Free;
         self.free.push(index);
     }
 }
@@ -195,8 +224,7 @@ mod tests {
             let mut last = std::collections::HashSet::new();
             for _ in 0..20 {
                 for index in 0..count {
-                    let cid = slots.next_cid(index);
-                    slots.get(index).state = State::InFlight;
+                    let cid = slots.begin(index, Time::ZERO);
                     assert_ne!(cid, 0xffff);
                     assert_eq!((slots.find(cid), slots.cid(index)), (Found::Command(index), cid));
                     last.insert(cid);
@@ -210,9 +238,8 @@ mod tests {
     fn only_the_present_command_of_a_slot_is_found() {
         let mut slots = Slots::new(9, Bugs::default());
         let index = slots.take();
-        let first = slots.next_cid(index);
-        slots.get(index).state = State::InFlight;
-        let second = slots.next_cid(index);
+        let first = slots.begin(index, Time::ZERO);
+        let second = slots.begin(index, Time::ZERO);
         assert_eq!((slots.find(first), slots.find(second)), (Found::Stale, Found::Command(index)));
         slots.release(index);
         assert_eq!((slots.find(first), slots.find(second)), (Found::Stale, Found::Duplicate));

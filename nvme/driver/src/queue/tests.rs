@@ -84,6 +84,36 @@ fn commands_of_a_turn_are_told_by_one_doorbell() {
 }
 
 #[test]
+fn each_command_is_counted_with_its_own_latency() {
+    let mut rig = rig(64);
+    let begun = rig.now;
+    // Two turns of commands, and a flush between them, that all end in one.
+    for tag in 0..3 {
+        rig.read(tag, 0, 8);
+    }
+    rig.now = begun.after(Duration::from_micros(300));
+    let flush = Request { tag: 3, namespace: 0, op: IoOp::Flush, lba: 0, blocks: 0, sgl: Sgl::empty() };
+    rig.queue.submit(rig.now, flush);
+    rig.now = begun.after(Duration::from_micros(500));
+    for tag in 4..9 {
+        rig.read(tag, 0, 8);
+    }
+    rig.queue.ring();
+    rig.device.step();
+    rig.now = begun.after(Duration::from_micros(1000));
+    rig.queue.poll(rig.now, 1000, &mut rig.out);
+    let ends: Vec<_> = rig.out.iter().map(|done| (done.tag, done.outcome, done.sgl.len())).collect();
+    let expected = |tag| (tag, Outcome::Success, if tag == 3 { 0 } else { 4096 });
+    assert_eq!(ends, (0..9).map(expected).collect::<Vec<_>>());
+    let stats = rig.queue.stats();
+    let latency = stats.latency.snapshot();
+    assert_eq!((stats.submitted.get(), stats.completed.get(), latency.count()), (9, 9, 9));
+    assert_eq!(latency.sum_ns(), 3 * 1_000_000 + 700_000 + 5 * 500_000);
+    let at_most = [499_000, 520_000, 720_000, 1_100_000].map(|bound| latency.count_at_most(bound));
+    assert_eq!(at_most, [0, 5, 6, 9]);
+}
+
+#[test]
 fn every_depth_wraps_without_a_loss() {
     for entries in [2, 3, 4, 5, 16, 33, 256, 1024] {
         let mut rig = rig(entries);
