@@ -9,7 +9,7 @@
 //! Only `Quiet`, `Running` and `Gone` of a later epoch prove that the controller touches nothing that an earlier epoch gave it.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, fence};
 
 use reactor::wake::Waker;
 
@@ -229,12 +229,24 @@ impl Link {
     /// The controller's word changes; its queue pairs are woken to see it.
     pub(crate) fn set_word(&self, word: Word) {
         self.word.store(word.pack(), Ordering::Release);
+        // The other half of `withdraw`: requests are read after this.
+        fence(Ordering::SeqCst);
         self.cells.iter().for_each(QueueCell::wake);
     }
 
     #[inline]
     pub(crate) fn cell(&self, index: u16) -> &QueueCell {
         &self.cells[usize::from(index)]
+    }
+
+    /// Takes back what a queue pair asks for, for good; where the controller stands then. Unless that is `Running`, it will not
+    /// begin to create the queue.
+    pub(crate) fn withdraw(&self, index: u16) -> Word {
+        self.cell(index).requested.store(0, Ordering::Relaxed);
+        // The controller writes its word and then reads the request; here it is the other way round. Without a full fence on
+        // both sides each could miss what the other wrote, and a queue would be created in memory that is somebody else's.
+        fence(Ordering::SeqCst);
+        self.word()
     }
 
     /// Takes the first free cell below `queues`.
@@ -306,6 +318,19 @@ mod tests {
         cell.refuse(1);
         assert!(cell.is_refused(1) && cell.open_request(1).is_none());
         assert_eq!((link.claim(2), link.claim(2)), (Some(1), None));
+    }
+
+    #[test]
+    fn what_was_withdrawn_is_not_created_and_holds_nobody_up() {
+        let link = Link::new(None);
+        let index = link.claim(1).expect("one is free");
+        let cell = link.cell(index);
+        cell.request(QueueRequest { epoch: 0, sq_iova: 1, cq_iova: 2, entries: 4, vector: None });
+        assert!(cell.open_request(0).is_some() && !link.all_let_go(0));
+        assert_eq!(link.withdraw(index), Word { epoch: 0, standing: Standing::Quiet });
+        link.set_word(Word { epoch: 0, standing: Standing::Running });
+        assert!(cell.open_request(0).is_none() && link.all_let_go(0) && link.all_let_go(1));
+        assert_eq!(link.withdraw(index), Word { epoch: 0, standing: Standing::Running });
     }
 
     #[test]

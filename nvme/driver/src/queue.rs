@@ -490,7 +490,7 @@ fn short_entry(slot: &Slot, cid: u16, format: Format, pool: &PoolMapping) -> Opt
 impl<D: Device> Drop for QueuePair<D> {
     fn drop(&mut self) {
         // A controller that was not stopped may still write to this memory: rather leak it than give it to somebody else.
-        if !self.is_untouched() {
+        if !self.withdraw() {
             std::mem::forget(self.memory.take());
         }
     }

@@ -13,7 +13,7 @@ use nvme_emulated::{Action, CommandMatch, ControllerConfig, FatalUntil, Fault, F
 use nvme_spec::ae::AsynchronousEvent;
 use nvme_spec::{AdminOpcode, NvmOpcode, Status};
 use reactor::buffer::Sgl;
-use rig::{Rig, device_config, quick};
+use rig::{Rig, device_config, quick, slow};
 
 fn rig() -> Rig {
     Rig::new(device_config(Format::Block512), quick())
@@ -498,6 +498,29 @@ fn a_queue_pair_that_is_dropped_in_flight_gives_nothing_back() {
     rig.stepping = true;
     rig.run_for(Duration::from_millis(10));
     assert_eq!(rig.emulated.iommu_fault_count(), 0);
+}
+
+/// A queue pair that is dropped while its controller is set up gives its memory back, so its queue must not be created there.
+#[test]
+fn a_queue_pair_that_is_dropped_in_a_reset_is_not_created_again() {
+    let mut rig = Rig::new(ControllerConfig { delays: slow(5), ..device_config(Format::Block512) }, quick());
+    let on = CommandMatch::admin(AdminOpcode::CREATE_IO_COMPLETION_QUEUE);
+    let creations = rig.emulated.inject(Fault::always(on, Action::Delay(Duration::ZERO))).expect("room");
+    let mapped = rig.emulated.mappings();
+    rig.controller.reset(rig.now);
+    // It has seen that the controller is quiet, and asks for its queue again.
+    rig.run_until("asked for again", |rig| format!("{:?}", rig.queue()).contains("Asked"));
+    rig.queue = None;
+    assert!(!rig.controller.is_ready(), "dropped in the middle of the reset");
+    assert!(rig.emulated.mappings() < mapped, "the memory is given back");
+    rig.run_until("ready", |rig| rig.controller.is_ready());
+    rig.run_for(Duration::from_millis(20));
+    assert_eq!((rig.emulated.fault_hits(creations), rig.emulated.iommu_fault_count()), (0, 0));
+    // And nobody waits for it in the next reset.
+    rig.controller.reset(rig.now);
+    let took = rig.run_until("ready again", |rig| rig.controller.is_ready());
+    assert!(took < Duration::from_millis(nvme::limits::LET_GO_MS), "{took:?}");
+    rig.assert_clean();
 }
 
 /// Lost power in the middle: what was acknowledged and not flushed may be gone, so the namespace is not used on.

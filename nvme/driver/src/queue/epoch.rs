@@ -62,9 +62,9 @@ impl<D: Device> QueuePair<D> {
         self.ticket.link.call();
     }
 
-    /// True when the controller touches no memory of this queue pair.
-    pub(super) fn is_untouched(&self) -> bool {
-        let word = self.ticket.link.word();
+    /// The end of this queue pair: it asks for nothing any more. True when the controller touches no memory of it, and will not.
+    pub(super) fn withdraw(&mut self) -> bool {
+        let word = self.ticket.link.withdraw(self.ticket.index);
         match word.standing {
             Standing::Quiet | Standing::Gone => true,
             Standing::Running => word.epoch != self.word.epoch,
