@@ -181,6 +181,8 @@ pub struct Controller<D: Device> {
     seen_calls: Option<u32>,
     events: Events,
     health_at: Time,
+    /// CSTS when it became ready: what is otherwise later was somebody else.
+    ready_status: ControllerStatus,
     /// Resets in a row that did not help.
     strikes: u32,
     last_cause: ResetCause,
@@ -237,6 +239,7 @@ impl<D: Device> Controller<D> {
             seen_calls: None,
             events: Events::default(),
             health_at: Time::NEVER,
+            ready_status: ControllerStatus::default(),
             strikes: 0,
             last_cause: ResetCause::Asked,
             ready_at: Time::NEVER,
@@ -422,12 +425,7 @@ impl<D: Device> Controller<D> {
             Phase::Disabling { until } => self.on_disabling(now, status, until),
             Phase::Enabling { until } => self.on_enabling(now, status, until),
             Phase::ShuttingDown { until } => self.on_shutting_down(now, status, until),
-            Phase::Starting | Phase::Ready if status.cfs() == 1 => {
-                self.begin_reset(now, ResetCause::ControllerFatal);
-            }
-            Phase::Starting | Phase::Ready if status.rdy() == 0 => {
-                self.begin_reset(now, ResetCause::NotReady);
-            }
+            Phase::Starting | Phase::Ready => self.on_working(now, status),
             _ => {}
         }
     }

@@ -88,6 +88,8 @@ pub enum ResetCause {
     ControllerFatal,
     /// CSTS.RDY fell without a reset of ours: it lost its power, or somebody else reset it.
     NotReady,
+    /// Somebody else reset it, shut it down or gave it other queues, and it is ready all the same.
+    TakenOver,
     /// CSTS.RDY did not come in time.
     ReadyTimeout,
     /// An admin command was not answered in time.
@@ -108,6 +110,7 @@ impl std::fmt::Display for ResetCause {
             Self::Asked => f.write_str("a request"),
             Self::ControllerFatal => f.write_str("a fatal controller status"),
             Self::NotReady => f.write_str("a lost ready state"),
+            Self::TakenOver => f.write_str("a reset or a shutdown by somebody else"),
             Self::ReadyTimeout => f.write_str("a ready state that did not come"),
             Self::AdminTimeout => f.write_str("an admin command without an answer"),
             Self::AdminStatus(status) => write!(f, "an admin command that failed ({status})"),

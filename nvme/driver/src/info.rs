@@ -23,6 +23,8 @@ pub(crate) struct Abilities {
     pub(crate) css: u32,
     /// CAP.TO.
     pub(crate) ready_timeout_ms: u64,
+    /// CAP.NSSRS: CSTS.NSSRO means something.
+    pub(crate) subsystem_reset: bool,
 }
 
 impl Abilities {
@@ -50,6 +52,7 @@ impl Abilities {
             queues_max,
             css,
             ready_timeout_ms: cap.timeout_500ms().max(1) * 500,
+            subsystem_reset: cap.nssrs() == 1,
         })
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use nvme_spec::admin::Identify;
 use nvme_spec::feature::NumberOfQueues;
 use nvme_spec::identify::{Cns, IdentifyController, IdentifyNamespace, NamespaceList};
-use nvme_spec::register::{CAP, CC, CSS_NVM, CSTS, Capabilities, Configuration};
+use nvme_spec::register::{ASQ, CAP, CC, CSS_NVM, CSTS, Capabilities, Configuration};
 use nvme_spec::{AdminOpcode, Cqe, Sqe, Status};
 use reactor::buffer::BufferPool;
 use reactor::memory::{MemoryRegion, SharedMemory};
@@ -257,7 +257,11 @@ impl Device for NullDevice {
 
     fn read_u64(&self, offset_bytes: u32) -> u64 {
         let cap = Capabilities::default().with_mqes(1023).with_css(CSS_NVM).with_timeout_500ms(1);
-        if offset_bytes == CAP { cap.0 } else { 0 }
+        match offset_bytes {
+            CAP => cap.0,
+            ASQ => self.inner.borrow().addresses[0],
+            _ => 0,
+        }
     }
 
     #[inline]
@@ -286,7 +290,7 @@ impl Device for NullDevice {
     }
 
     fn write_u64(&self, offset_bytes: u32, value: u64) {
-        let at = if offset_bytes == nvme_spec::register::ASQ { 0 } else { 1 };
+        let at = if offset_bytes == ASQ { 0 } else { 1 };
         self.inner.borrow_mut().addresses[at] = value;
     }
 

@@ -11,7 +11,7 @@ use nvme::{
 };
 use nvme_emulated::{Action, CommandMatch, ControllerConfig, FatalUntil, Fault, Format, Hang, Health};
 use nvme_spec::ae::AsynchronousEvent;
-use nvme_spec::{AdminOpcode, NvmOpcode, Status};
+use nvme_spec::{AdminOpcode, NvmOpcode, Status, register};
 use reactor::buffer::Sgl;
 use rig::{Rig, device_config, quick, slow};
 
@@ -479,6 +479,69 @@ fn b10_94_queues_of_every_depth_wrap_without_a_loss() {
         let stats = rig.stats();
         assert_eq!((stats.completed.get(), stats.stale.get() + stats.duplicate.get()), (total, 0));
         rig.assert_clean();
+    }
+}
+
+/// What somebody else does to a controller that is ours, behind our back, so that it is ready all the same.
+type Intrusion = fn(&Rig);
+
+fn enable_with_other_queues(rig: &Rig) {
+    let device = rig.emulated.device();
+    device.write_u32(register::CC, 0);
+    rig.emulated.step(rig.now, 64);
+    let other = device.allocate(8192).expect("memory");
+    device.write_u32(register::AQA, 1 << 16 | 1);
+    device.write_u64(register::ASQ, other.iova());
+    device.write_u64(register::ACQ, other.iova() + 4096);
+    device.write_u32(register::CC, 0x0046_0001);
+    rig.emulated.step(rig.now, 64);
+    // It is not seen to: the device keeps what it was given until it is reset.
+    std::mem::forget(other);
+}
+
+fn reset_subsystem_and_enable(rig: &Rig) {
+    let device = rig.emulated.device();
+    let queues = [register::ASQ, register::ACQ].map(|offset| device.read_u64(offset));
+    let (aqa, cc) = (device.read_u32(register::AQA), device.read_u32(register::CC));
+    device.write_u32(register::NSSR, register::NSSR_RESET);
+    device.write_u32(register::AQA, aqa);
+    device.write_u64(register::ASQ, queues[0]);
+    device.write_u64(register::ACQ, queues[1]);
+    device.write_u32(register::CC, cc);
+    rig.emulated.step(rig.now, 64);
+}
+
+fn shut_down(rig: &Rig) {
+    let device = rig.emulated.device();
+    let cc = register::Configuration(device.read_u32(register::CC));
+    device.write_u32(register::CC, cc.with_shn(register::SHN_NORMAL).0);
+    rig.emulated.step(rig.now, 64);
+}
+
+/// Queues that the controller does not know any more are not used on, and what was in flight goes out again.
+#[test]
+fn a_controller_that_somebody_else_reset_is_set_up_again() {
+    let intrusions: [Intrusion; 3] = [enable_with_other_queues, reset_subsystem_and_enable, shut_down];
+    for (number, intrude) in intrusions.into_iter().enumerate() {
+        let mut rig = rig();
+        let data = rig.pattern(0, 8, 1);
+        assert_eq!(rig.write(0, &data), Outcome::Success);
+        rig.stepping = false;
+        let sgl = rig.alloc(8);
+        let tag = rig.submit(IoOp::Read, 0, 8, sgl);
+        intrude(&rig);
+        rig.stepping = true;
+        let status = register::ControllerStatus(rig.emulated.device().read_u32(register::CSTS));
+        assert_eq!((status.rdy(), status.cfs()), (1, 0), "{number}: nothing to be seen in RDY");
+        let taken_over = ControllerEvent::Reset(ResetCause::TakenOver);
+        let took = rig.run_until("noticed", |rig| rig.events.contains(&taken_over));
+        assert!(took <= Duration::from_millis(nvme::limits::STATUS_LOOK_MS + 1), "{number}: {took:?}");
+        let done = rig.wait(tag);
+        assert_eq!((done.outcome, done.sgl.to_vec() == data), (Outcome::Success, true), "{number}");
+        drop(done);
+        rig.run_for(Duration::from_secs(1));
+        assert_eq!(rig.controller.stats().resets.get(), 1, "{number}: once");
+        assert_eq!(rig.read(0, 8), Ok(data), "{number}");
     }
 }
 

@@ -70,7 +70,7 @@ impl<D: Device> Controller<D> {
             return;
         }
         self.last_cause = cause;
-        self.lost_state |= cause == ResetCause::NotReady;
+        self.lost_state |= matches!(cause, ResetCause::NotReady | ResetCause::TakenOver);
         self.strikes += 1;
         self.tell(ControllerEvent::Reset(cause));
         if self.strikes > RESETS_MAX {
@@ -193,6 +193,10 @@ impl<D: Device> Controller<D> {
         let aqa = AdminQueueAttributes::default().with_asqs(entries).with_acqs(entries);
         let css = self.abilities.map_or(0, |abilities| abilities.css);
         let cc = Configuration::default().with_css(css).with_iosqes(6).with_iocqes(4).with_en(1);
+        if self.abilities.is_some_and(|abilities| abilities.subsystem_reset) {
+            // Written as 1 it is cleared, so that the next one is seen.
+            self.device.write_u32(CSTS, ControllerStatus::default().with_nssro(1).0);
+        }
         self.device.write_u32(AQA, aqa.0);
         self.device.write_u64(ASQ, asq);
         self.device.write_u64(ACQ, acq);
@@ -212,10 +216,33 @@ impl<D: Device> Controller<D> {
         }
         if status.rdy() == 1 {
             self.phase = Phase::Starting;
+            self.ready_status = status;
             self.begin_starting();
         } else if now >= until {
             self.begin_reset(now, ResetCause::ReadyTimeout);
         }
+    }
+
+    /// A look at a controller that has our queues, or had them.
+    pub(super) fn on_working(&mut self, now: Time, status: ControllerStatus) {
+        if status.cfs() == 1 {
+            self.begin_reset(now, ResetCause::ControllerFatal);
+        } else if status.rdy() == 0 {
+            self.begin_reset(now, ResetCause::NotReady);
+        } else if self.is_taken_over(status) {
+            self.begin_reset(now, ResetCause::TakenOver);
+        }
+    }
+
+    /// Ready does not mean that it is still ours. Who resets a controller may enable it again between two looks, with queues of
+    /// his own or none; a shutdown of the subsystem, asked for through another controller, leaves RDY alone; and a reset of the
+    /// subsystem leaves its mark (Base 3.1.4.6, 3.6.3, 3.7).
+    fn is_taken_over(&self, status: ControllerStatus) -> bool {
+        let marks = |status: ControllerStatus| (status.shst(), status.nssro());
+        let found = self.device.read_u64(ASQ);
+        let expected = self.admin.as_ref().map(|admin| admin.addresses().0);
+        // All ones: it was pulled out just now, which the next look tells.
+        marks(status) != marks(self.ready_status) || found != u64::MAX && Some(found) != expected
     }
 
     pub(super) fn on_shutting_down(&mut self, now: Time, status: ControllerStatus, until: Time) {
