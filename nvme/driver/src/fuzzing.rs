@@ -23,6 +23,12 @@ use hostile::HostileDevice;
 /// Actions of one input: a fuzzer that repeats itself learns nothing.
 const ACTIONS_MAX: usize = 2000;
 
+/// Rounds of a device that behaves in which nothing ends: the whole ladder takes fewer.
+const SETTLE_IDLE_ROUNDS_MAX: u32 = 200;
+
+/// Rounds of a device that behaves, whatever ends in them.
+const SETTLE_ROUNDS_MAX: u32 = 100_000;
+
 /// The bytes of the input, zeros after its end.
 struct Input<'a>(&'a [u8]);
 
@@ -205,17 +211,24 @@ impl World {
         }
     }
 
-    /// A device that behaves again, or one that is gone: everything is answered.
+    /// A device that behaves again, or one that is gone: everything is answered, for as long as anything goes on. A long request
+    /// that goes out a page at a time, through a queue that holds one command, is thousands of them.
     fn settle(&mut self) {
         self.device.behave();
-        for _ in 0..200 {
-            for _ in 0..20 {
-                self.turn();
-            }
-            self.device.complete_all();
-            self.now = self.now.after(Duration::from_millis(500));
+        let mut idle = 0;
+        for _ in 0..SETTLE_ROUNDS_MAX {
             if self.open.is_empty() {
                 return;
+            }
+            let before = self.completed();
+            for _ in 0..20 {
+                self.turn();
+                self.device.complete_all();
+            }
+            self.now = self.now.after(Duration::from_millis(500));
+            idle = if self.completed() == before { idle + 1 } else { 0 };
+            if idle == SETTLE_IDLE_ROUNDS_MAX {
+                break;
             }
         }
         assert!(
@@ -225,6 +238,10 @@ impl World {
             self.controller,
             self.queue
         );
+    }
+
+    fn completed(&self) -> u64 {
+        self.queue.as_ref().map_or(0, |queue| queue.stats().completed.get())
     }
 }
 
