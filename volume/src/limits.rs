@@ -63,6 +63,9 @@ pub const SANITIZE_TILE_BYTES: u64 = 64 * 1024;
 /// I/Os in flight on one volume for which room is made at start.
 pub const IN_FLIGHT_EXPECTED: usize = 256;
 
+/// How long an I/O whose list must be copied waits for a core whose buffers are all out. What holds them may be what waits.
+pub const COPY_WAIT_MS: u64 = 2_000;
+
 /// The longest blob of a metadata store.
 pub const METADATA_BLOB_BYTES: usize = 64 * 1024;
 

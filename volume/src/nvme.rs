@@ -21,11 +21,13 @@ mod poller;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nvme::device::Device;
 use nvme::{IoDone, IoOp, Namespace, Outcome, Readiness};
 use nvme_spec::{NvmOpcode, Status};
 use reactor::buffer::Sgl;
+use reactor::time::Time;
 
 pub use self::core::NvmeCore;
 pub use identity::namespace_uuid;
@@ -33,7 +35,7 @@ pub use poller::{NvmeAdminPoller, NvmePoller};
 
 use crate::bdev::{BdevInfo, Done, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
-use crate::limits::IN_FLIGHT_EXPECTED;
+use crate::limits::{COPY_WAIT_MS, IN_FLIGHT_EXPECTED};
 
 /// A namespace on one core.
 pub struct NvmeChannel<D: Device> {
@@ -46,6 +48,8 @@ pub struct NvmeChannel<D: Device> {
     backlog: VecDeque<Io>,
     /// Lists that the controller cannot be given, while a copy is on its way: the tag, and the list.
     copied: Vec<(u64, Sgl)>,
+    /// Since when the core has had no buffers for a copy, while the oldest of the backlog waits for some.
+    dry_since: Option<Time>,
 }
 
 impl<D: Device> NvmeChannel<D> {
@@ -83,6 +87,7 @@ impl<D: Device> NvmeChannel<D> {
             info,
             backlog: VecDeque::with_capacity(IN_FLIGHT_EXPECTED),
             copied: Vec::new(),
+            dry_since: None,
         }
     }
 
@@ -132,7 +137,7 @@ impl<D: Device> NvmeChannel<D> {
                     self.copied.push((tag, sgl));
                     copy
                 }
-                None => return Start::Later(Io { tag, op, sgl }),
+                None => return Start::Dry(Io { tag, op, sgl }),
             }
         };
         let (lba, blocks) = op.extent().map_or((0, 0), |extent| (extent.lba, extent.length_blocks));
@@ -182,18 +187,45 @@ impl<D: Device> NvmeChannel<D> {
                 continue;
             }
             match self.start(io) {
-                Start::Taken => {}
-                Start::Done(done) => out.push(done),
-                Start::Later(io) => return self.backlog.push_front(io),
+                Start::Taken => self.dry_since = None,
+                Start::Done(done) => {
+                    self.dry_since = None;
+                    out.push(done);
+                }
+                Start::Later(io) => {
+                    self.dry_since = None;
+                    return self.backlog.push_front(io);
+                }
+                Start::Dry(io) => {
+                    if self.may_wait() {
+                        return self.backlog.push_front(io);
+                    }
+                    out.push(Done { tag: io.tag, status: IoStatus::Aborted, sgl: io.sgl });
+                }
             }
         }
+        self.dry_since = None;
+    }
+
+    /// The core has no buffers for a copy: is there time to wait for some? When there is none left, all that need one are turned
+    /// away, which gives back those that came with them.
+    fn may_wait(&mut self) -> bool {
+        let now = self.core.now();
+        let until = self.dry_since.get_or_insert(now).after(Duration::from_millis(COPY_WAIT_MS));
+        if now < until {
+            self.core.wake_at(until);
+        }
+        now < until
     }
 }
 
 enum Start {
     Taken,
     Done(Done),
+    /// The queue pair has no room for it.
     Later(Io),
+    /// The core has no buffers to copy its list to.
+    Dry(Io),
 }
 
 fn io_op(op: &Op) -> IoOp {
@@ -241,7 +273,7 @@ impl<D: Device> IoChannel for NvmeChannel<D> {
         match self.start(io) {
             Start::Taken => None,
             Start::Done(done) => Some(done),
-            Start::Later(io) => {
+            Start::Later(io) | Start::Dry(io) => {
                 self.backlog.push_back(io);
                 None
             }

@@ -11,11 +11,12 @@ use nvme_emulated::{
 };
 use nvme_spec::{NvmOpcode, Status};
 use reactor::buffer::{BufferPool, Sgl, SizeClass};
-use reactor::poller::Poller;
+use reactor::poller::{Poller, Progress};
 use reactor::time::{Clock, Time};
 use volume::bdev::{Done, Extent, Io, IoChannel, IoStatus, Op};
 use volume::conformance::{self, Subject};
 use volume::geometry::Geometry;
+use volume::limits::COPY_WAIT_MS;
 use volume::nvme::{NvmeChannel, NvmeCore, NvmePoller};
 use volume::volume::Volume;
 
@@ -255,6 +256,59 @@ fn a_list_that_the_controller_cannot_be_given_is_copied() {
     let done = machine.io(&mut channel, Op::Read(EXTENT), sgl);
     assert_eq!((done.status, done.sgl.segment_count(), done.sgl.to_vec()), (IoStatus::Good, 2, expected));
     drop(done);
+    assert_eq!(machine.buffers.in_use(), 0);
+}
+
+/// Buffers that never come back: I/O that needs a copy is turned away after a while, and I/O behind it goes on.
+#[test]
+fn a_copy_is_not_waited_for_without_end() {
+    let mut machine = machine(|device| device.sgl = false);
+    let mut channel = NvmeChannel::new(&machine.core, machine.namespace());
+    let first = list(&machine, &[0; 16 * 512]);
+    assert_eq!(machine.io(&mut channel, Op::Read(EXTENT), first).status, IoStatus::Good);
+    let mut poller = NvmePoller::new(machine.core.clone());
+    let mut ragged: Vec<Sgl> = (0..3).map(|_| list(&machine, &[1; 512])).collect();
+    ragged.iter_mut().for_each(|sgl| sgl.append(list(&machine, &[2; 15 * 512])));
+    let plain = list(&machine, &[3; 16 * 512]);
+    let mut held = Vec::new();
+    while let Some(sgl) = machine.buffers.alloc(1) {
+        held.push(sgl);
+    }
+    let write = |lba| Op::Write { extent: Extent { lba, length_blocks: 16 }, fua: false };
+    for (tag, sgl) in ragged.drain(..).enumerate() {
+        assert!(channel.submit(Io { tag: tag as u64, op: write(16 * tag as u64), sgl }).is_none());
+    }
+    assert!(channel.submit(Io { tag: 9, op: write(160), sgl: plain }).is_none());
+    let begun = machine.clock.now();
+    let (mut done, mut first_at) = (Vec::new(), None);
+    while done.len() < 4 {
+        let now = machine.clock.advance(Duration::from_millis(1));
+        assert!(now.since(begun) < Duration::from_secs(5), "{done:?}");
+        machine.emulated.step(now, 64);
+        machine.controller.poll(now);
+        channel.poll(&mut done, 32);
+        let progress = poller.poll(now, 32);
+        if done.is_empty() {
+            let is_awake = progress == Progress::Busy || poller.deadline() < Time::NEVER;
+            assert!(is_awake, "a core that sleeps is woken for it");
+        } else {
+            first_at.get_or_insert(now);
+        }
+    }
+    let waited = first_at.expect("answered").since(begun).as_millis() as u64;
+    assert!((COPY_WAIT_MS..COPY_WAIT_MS + 10).contains(&waited), "{waited}");
+    let ends: Vec<_> = done.iter().map(|done| (done.tag, done.status)).collect();
+    let aborted = |tag| (tag, IoStatus::Aborted);
+    assert_eq!(ends, [aborted(0), aborted(1), aborted(2), (9, IoStatus::Good)]);
+    assert_eq!(machine.emulated.peek(1, 0, 48), vec![0; 48 * 512], "before it had any effect");
+    // And as soon as there are buffers again, copies are made again.
+    let sgl = done.swap_remove(0).sgl;
+    held.clear();
+    drop(done);
+    drop(poller);
+    let expected = sgl.to_vec();
+    assert_eq!(machine.io(&mut channel, write(0), sgl).status, IoStatus::Good);
+    assert_eq!(machine.emulated.peek(1, 0, 16), expected);
     assert_eq!(machine.buffers.in_use(), 0);
 }
 

@@ -28,6 +28,8 @@ pub(super) struct Inner<D: Device> {
     now: Time,
     mailboxes: Vec<Mailbox>,
     reaped: Vec<IoDone>,
+    /// When a channel has to be polled although nothing arrives.
+    pub(super) wake_at: Time,
     pub(super) has_poller: bool,
 }
 
@@ -59,6 +61,7 @@ impl<D: Device> NvmeCore<D> {
             now,
             mailboxes: Vec::new(),
             reaped: Vec::with_capacity(IN_FLIGHT_EXPECTED),
+            wake_at: Time::NEVER,
             has_poller: false,
         };
         Self { inner: Rc::new(RefCell::new(inner)) }
@@ -94,6 +97,17 @@ impl<D: Device> NvmeCore<D> {
 
     pub(super) fn buffers(&self) -> BufferPool {
         self.inner.borrow().buffers.clone()
+    }
+
+    /// The time of this turn.
+    pub(super) fn now(&self) -> Time {
+        self.inner.borrow().now
+    }
+
+    /// A channel wants to be polled at `time`, whatever arrives until then.
+    pub(super) fn wake_at(&self, time: Time) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.wake_at = inner.wake_at.min(time);
     }
 
     #[inline]
@@ -142,7 +156,12 @@ impl<D: Device> Inner<D> {
     #[inline]
     pub(super) fn turn(&mut self, now: Time, budget: usize) -> Progress {
         self.now = now;
-        let progress = self.queue.poll(now, budget, &mut self.reaped);
+        let mut progress = self.queue.poll(now, budget, &mut self.reaped);
+        if now >= self.wake_at {
+            // Channels are polled before this, with the time of the turn before: they see it in the next one, at once.
+            self.wake_at = Time::NEVER;
+            progress = Progress::Busy;
+        }
         for done in self.reaped.drain(..) {
             self.mailboxes[usize::from(done.namespace)].done.push_back(done);
         }

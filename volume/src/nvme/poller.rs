@@ -47,7 +47,8 @@ impl<D: Device> Poller for NvmePoller<D> {
     }
 
     fn deadline(&self) -> Time {
-        self.core.inner.borrow().queue.deadline()
+        let inner = self.core.inner.borrow();
+        inner.queue.deadline().min(inner.wake_at)
     }
 
     fn may_sleep(&self) -> bool {
