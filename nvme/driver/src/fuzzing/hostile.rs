@@ -1,7 +1,7 @@
 //! A device that answers what an input says, and remembers which buffers it may still use.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::rc::Rc;
 
@@ -22,6 +22,9 @@ struct Mood {
     answers: Cell<u8>,
     /// Commands that it has: identifier, and where their data begins.
     held: RefCell<BTreeMap<u16, u64>>,
+    /// Commands that it has completed before it was told of them. A driver cannot tell: it sees the completion of a command that
+    /// it has written.
+    foretold: RefCell<BTreeSet<u16>>,
     enabled: Cell<bool>,
     /// The tail of the I/O queue that it knows.
     tail: Cell<u16>,
@@ -87,7 +90,10 @@ impl HostileDevice {
         }
         if qid == 1 {
             // Whatever else is wrong with it: it has said that it is done with this one.
-            self.mood.held.borrow_mut().remove(&cqe.cid.get());
+            let cid = cqe.cid.get();
+            if self.mood.held.borrow_mut().remove(&cid).is_none() {
+                self.mood.foretold.borrow_mut().insert(cid);
+            }
         }
         self.null.post(qid, cqe);
     }
@@ -122,6 +128,7 @@ impl HostileDevice {
 
     fn stop(&self) {
         self.mood.held.borrow_mut().clear();
+        self.mood.foretold.borrow_mut().clear();
         self.mood.enabled.set(false);
     }
 }
@@ -157,7 +164,8 @@ impl Device for HostileDevice {
         if offset_bytes == submission_doorbell(1, 0) {
             let mut held = self.mood.held.borrow_mut();
             let tail = self.mood.tail.replace(value as u16);
-            let fresh = self.null.commands(tail, value as u16);
+            let mut fresh = self.null.commands(tail, value as u16);
+            fresh.retain(|sqe| !self.mood.foretold.borrow_mut().remove(&sqe.cid.get()));
             held.extend(fresh.iter().map(|sqe| (sqe.cid.get(), sqe.prp()[0].get())));
         }
         if offset_bytes == CC && Configuration(value).en() == 1 {
