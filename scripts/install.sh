@@ -177,8 +177,8 @@ prepare_vm() {
         # shellcheck disable=SC2086 # a list of words
         unpack_packages qemu $packages || return 1
     fi
-    packages=$(package_closure busybox-static kmod util-linux open-iscsi nvme-cli sg3-utils e2fsprogs xfsprogs)
-    [ -n "$packages" ] || die "apt knows not all of open-iscsi, nvme-cli, sg3-utils and what they need"
+    packages=$(package_closure busybox-static kmod util-linux open-iscsi nvme-cli sg3-utils e2fsprogs xfsprogs fio)
+    [ -n "$packages" ] || die "apt knows not all of open-iscsi, nvme-cli, sg3-utils, fio and what they need"
     # shellcheck disable=SC2086 # a list of words
     unpack_packages tools $packages || return 1
     while read -r series package; do

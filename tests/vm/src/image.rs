@@ -14,14 +14,15 @@ use crate::kernel::Kernel;
 use crate::packages::Packages;
 
 /// Raised when something else goes into the image.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Programs of the guest. They stand in one folder, before those of busybox.
-const PROGRAMS: [&str; 36] = [
+const PROGRAMS: [&str; 37] = [
     "blkdiscard",
     "blkid",
     "blockdev",
     "e2fsck",
+    "fio",
     "fstrim",
     "iscsiadm",
     "iscsid",

@@ -11,7 +11,9 @@ use harness::process::run_well;
 
 use crate::limits;
 
-const LIBRARY_FOLDERS: [&str; 2] = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"];
+/// The last has what librados is linked with, which finds it by a path of its own.
+const LIBRARY_FOLDERS: [&str; 3] =
+    ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu/ceph"];
 const PROGRAM_FOLDERS: [&str; 4] = ["usr/sbin", "sbin", "usr/bin", "bin"];
 const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
 /// Written last, so that a folder which has it is whole.
