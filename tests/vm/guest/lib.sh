@@ -56,7 +56,7 @@ vega() { /vm/vega --api "unix:$data/vega.sock" "$@"; }
 
 # Writes the configuration: the settings every case has, then standard input (further tables).
 configure() {
-    rm -rf "$data" /data/node.log /tmp/ledger /tmp/files
+    rm -rf "$data" /data/node.log /tmp/ledger /tmp/files /tmp/fio
     mkdir -p "$data"
     {
         printf '[node]\ndata_dir = "%s"\n[reactor]\nbuffer_bytes = "64MiB"\n[api]\nlisten = "%s"\n' "$data" "$api"
@@ -193,3 +193,43 @@ stop_load() {
 }
 
 verify_load() { /vm/vm_load verify "$1" --ledger /tmp/ledger || die "acknowledged writes were lost"; }
+
+# --- fio --------------------------------------------------------------------------------------------------------------------------
+
+# run_fio PLACE OPTIONS...: a job that writes blocks with their sums, reads all of them back, and ends with the first that is wrong. What
+# it knows when it is ended early is kept.
+run_fio() {
+    _place=$1
+    shift
+    mkdir -p /tmp/fio
+    fio --name=verified --filename="$_place" --ioengine=libaio --direct=1 --iodepth=16 --thread --randseed=7 --bsrange=4k-32k \
+        --verify=crc32c --verify_fatal=1 --do_verify=1 --aux-path=/tmp/fio "$@" >/tmp/fio.log 2>&1
+}
+
+verified_fio() {
+    run_fio "$@" || die "fio: $(tail -n 40 /tmp/fio.log)"
+    expect "what fio says" "$(cat /tmp/fio.log)" 'err= 0'
+}
+
+start_fio() {
+    run_fio "$@" &
+    fio=$!
+}
+
+# What a disk has completed since it is there: reads and writes. Of an NVMe namespace only the paths count them.
+completed() {
+    cat "/sys/block/$(basename "$1")/stat" /sys/block/nvme*c*n*/stat 2>/dev/null | awk '{ sum += $1 + $5 } END { print sum }'
+}
+has_completed() { [ "$(completed "$1")" -ge "$2" ] || ! kill -0 "$fio"; }
+
+# more_fio DEVICE N: fio goes on until the disk has completed so many more commands.
+more_fio() {
+    _goal=$(($(completed "$1") + $2))
+    wait_until "$2 more commands of fio are completed" has_completed "$1" "$_goal"
+    kill -0 "$fio" 2>/dev/null || die "fio ended: $(tail -n 40 /tmp/fio.log)"
+}
+
+end_fio() {
+    wait "$fio" || die "fio: $(tail -n 40 /tmp/fio.log)"
+    expect "what fio says" "$(cat /tmp/fio.log)" 'err= 0'
+}
