@@ -90,7 +90,8 @@ pub enum IoStatus {
         /// So many blocks share that state.
         length_blocks: u64,
     },
-    /// The first byte that differs, counted from the start of the payload. Nothing was written.
+    /// The first byte that differs, counted from the start of the payload; 0 as well when it could not be found out afterwards. Nothing
+    /// was written.
     Miscompare {
         /// Offset into the payload.
         offset_bytes: u64,
@@ -157,6 +158,18 @@ pub struct BdevInfo {
     pub uuid: uuid::Uuid,
 }
 
+/// Who answers an operation that compares: [`Op::Compare`], [`Op::CompareAndWrite`] or [`Op::OrWrite`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparing {
+    /// The channel.
+    Channel,
+    /// The channel, and it does not know where the first difference is: the offset of its [`IoStatus::Miscompare`] is 0. A
+    /// [`crate::volume::Volume`] looks for it.
+    ChannelWithoutPlace,
+    /// Not the channel, which is never given one: a [`crate::volume::Volume`] builds it from reads and writes.
+    Volume,
+}
+
 /// One core's way to a device.
 pub trait IoChannel {
     /// What the device is now (a grow changes `length_blocks`).
@@ -180,10 +193,16 @@ pub trait IoChannel {
     }
 
     /// True when the channel itself answers [`Op::Compare`], [`Op::CompareAndWrite`] and
-    /// [`Op::OrWrite`]. A channel that says false is never given one: [`crate::volume::Volume`]
-    /// builds them from reads and writes.
+    /// [`Op::OrWrite`], all of them and whatever their length. One that says false is asked by
+    /// [`IoChannel::comparing`] before each.
     fn answers_compare(&self) -> bool {
         false
+    }
+
+    /// Who answers `op`, which compares. To be asked of a channel that does not answer all of them.
+    fn comparing(&self, op: &Op) -> Comparing {
+        let _ = op;
+        if self.answers_compare() { Comparing::Channel } else { Comparing::Volume }
     }
 
     /// Bytes that the device occupies, where it knows.
@@ -219,6 +238,12 @@ impl Op {
             | Self::OrWrite { extent, .. } => Some(extent),
             Self::Flush => None,
         }
+    }
+
+    /// True when it looks at the blocks before it answers: [`IoChannel::comparing`] says who does it.
+    #[inline]
+    pub fn compares(&self) -> bool {
+        matches!(self, Self::Compare(_) | Self::CompareAndWrite { .. } | Self::OrWrite { .. })
     }
 
     /// True when it can change blocks.

@@ -2,7 +2,8 @@
 //!
 //! Every I/O of a volume goes through one [`Volume`]. It lets I/Os that do not overlap run at once
 //! and the others in the order in which they came, and it builds compare, compare-and-write and
-//! or-write from reads and writes for back ends that have none.
+//! or-write from reads and writes for back ends that have none. Of a back end that has them and says
+//! no more than that there is a difference, it reads the blocks to find where.
 //!
 //! ```text
 //!           nothing else in flight, answered on the spot
@@ -22,7 +23,7 @@ use std::collections::VecDeque;
 
 use reactor::buffer::{BufferPool, Sgl};
 
-use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
+use crate::bdev::{BdevInfo, Comparing, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::limits::{
     IN_FLIGHT_EXPECTED, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, SCRATCH_BYTES, SCRATCH_RESERVE_BYTES,
 };
@@ -61,6 +62,8 @@ struct Slot {
     state: State,
     /// It is in the range table.
     ranged: bool,
+    /// The back end found a difference; what remains is to find where.
+    differs: bool,
 }
 
 /// One volume's way in, on its owner core.
@@ -150,9 +153,9 @@ impl Volume {
         }
     }
 
-    fn is_composite(&self, op: &Op) -> bool {
-        !self.answers_compare
-            && matches!(op, Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. })
+    #[inline]
+    fn comparing(&self, op: &Op) -> Comparing {
+        if self.answers_compare || !op.compares() { Comparing::Channel } else { self.inner.comparing(op) }
     }
 
     fn take_id(&mut self) -> u32 {
@@ -170,17 +173,38 @@ impl Volume {
     /// returned; its slot and its range are still held.
     fn start(&mut self, id: u32) -> Option<IoStatus> {
         let op = self.slot(id).op;
-        if !self.is_composite(&op) {
+        if !self.slot(id).differs && self.comparing(&op) != Comparing::Volume {
             self.slot(id).state = State::Running;
             let sgl = std::mem::take(&mut self.slot(id).sgl);
             let done = self.inner.submit(Io { tag: u64::from(id), op, sgl })?;
             self.slot(id).sgl = done.sgl;
-            return Some(done.status);
+            return self.take_answer(id, done.status);
         }
+        self.start_composite(id)
+    }
+
+    /// The back end has answered an I/O as it came: the answer, unless there is more to find out.
+    fn take_answer(&mut self, id: u32, status: IoStatus) -> Option<IoStatus> {
+        let op = self.slot(id).op;
+        let lacks_place = matches!(status, IoStatus::Miscompare { .. })
+            && self.comparing(&op) == Comparing::ChannelWithoutPlace;
+        if !lacks_place {
+            return Some(status);
+        }
+        self.slot(id).differs = true;
+        self.start_composite(id)
+    }
+
+    fn start_composite(&mut self, id: u32) -> Option<IoStatus> {
+        let Slot { op, differs, .. } = *self.slot(id);
         let Some((scratch, reserved)) = self.take_scratch(&op) else {
             self.slot(id).state = State::Starved;
             self.starved.push_back(id);
             return None;
+        };
+        let op = match op.extent() {
+            Some(extent) if differs => Op::Compare(extent),
+            _ => op,
         };
         let composite = Composite::new(op, self.info.logical_block_bytes, scratch, reserved);
         self.slot(id).state = State::Composite(composite);
@@ -206,7 +230,11 @@ impl Volume {
                 unreachable!("only composites advance")
             };
             match composite.next(&slot.sgl) {
-                Step::End(status) => return Some(status),
+                Step::End(status) => {
+                    let is_found = !slot.differs || matches!(status, IoStatus::Miscompare { .. });
+                    // Somebody else has changed the blocks since, or they cannot be read: they did differ.
+                    return Some(if is_found { status } else { IoStatus::Miscompare { offset_bytes: 0 } });
+                }
                 Step::Io { op, sgl } => {
                     let done = self.inner.submit(Io { tag: u64::from(id), op, sgl })?;
                     composite.on_done(done.status, done.sgl, &slot.sgl);
@@ -268,7 +296,7 @@ impl Volume {
         let status = match &mut slot.state {
             State::Running => {
                 slot.sgl = done.sgl;
-                Some(done.status)
+                self.take_answer(id, done.status)
             }
             State::Composite(composite) => {
                 composite.on_done(done.status, done.sgl, &slot.sgl);
@@ -298,7 +326,7 @@ impl IoChannel for Volume {
             return Some(Done { tag, status: status_of_nothing(&op), sgl });
         }
         let id = self.take_id();
-        if self.ranges.is_empty() && !self.is_composite(&op) {
+        if self.ranges.is_empty() && self.comparing(&op) == Comparing::Channel {
             // The common case: nothing to wait for, and a back end that answers on the spot never
             // makes an entry anywhere.
             if let Some(done) = self.inner.submit(Io { tag: u64::from(id), op, sgl }) {
@@ -307,12 +335,13 @@ impl IoChannel for Volume {
             }
             let ranged = self.admit(id, &op).is_some();
             let sgl = Sgl::empty();
-            self.slots[id as usize] = Some(Slot { tag, op, sgl, state: State::Running, ranged });
+            self.slots[id as usize] =
+                Some(Slot { tag, op, sgl, state: State::Running, ranged, differs: false });
             return None;
         }
         let admitted = self.admit(id, &op);
         let ranged = admitted.is_some();
-        self.slots[id as usize] = Some(Slot { tag, op, sgl, state: State::Waiting, ranged });
+        self.slots[id as usize] = Some(Slot { tag, op, sgl, state: State::Waiting, ranged, differs: false });
         if admitted == Some(false) {
             return None;
         }

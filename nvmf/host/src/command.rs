@@ -16,12 +16,31 @@ pub enum Kind {
     Zero,
     /// Changes no block.
     Flush,
+    /// Brings data that must be there.
+    Compare,
+    /// Brings what must be there and what shall be there: two commands.
+    CompareAndWrite,
 }
 
 impl Kind {
     /// True when a second execution, after others have written, would do harm.
     pub fn changes_blocks(self) -> bool {
-        matches!(self, Self::Write | Self::Zero)
+        matches!(self, Self::Write | Self::Zero | Self::CompareAndWrite)
+    }
+
+    /// Commands that it stands for, next to one another in one queue.
+    #[inline]
+    pub fn commands(self) -> usize {
+        if self == Self::CompareAndWrite { 2 } else { 1 }
+    }
+
+    /// The status of one that failed for good.
+    pub fn failure(self, lba: u64) -> IoStatus {
+        match self {
+            Self::Read | Self::Compare => IoStatus::ReadError { lba },
+            Self::Write | Self::Zero | Self::CompareAndWrite => IoStatus::WriteError { lba },
+            Self::Flush => IoStatus::Gone,
+        }
     }
 }
 
@@ -39,7 +58,10 @@ pub fn plan(op: &Op, deallocates: bool) -> Option<(Kind, NvmOpcode, IoControl)> 
             Some((Kind::Zero, NvmOpcode::WRITE_ZEROES, fua(force).with(deallocate(unmap))))
         }
         Op::Flush => Some((Kind::Flush, NvmOpcode::FLUSH, IoControl::NONE)),
-        Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. } | Op::BlockStatus(_) => None,
+        Op::Compare(_) => Some((Kind::Compare, NvmOpcode::COMPARE, IoControl::NONE)),
+        // The second of the two; the first follows from it.
+        Op::CompareAndWrite { fua: force, .. } => Some((Kind::CompareAndWrite, NvmOpcode::WRITE, fua(force))),
+        Op::OrWrite { .. } | Op::BlockStatus(_) => None,
     }
 }
 
@@ -55,7 +77,7 @@ pub fn command(opcode: NvmOpcode, nsid: u32, extent: Extent, control: IoControl)
 /// The longest run of blocks of one command.
 pub fn blocks_max(transfer_bytes_max: u64, block_bytes: u32, kind: Kind) -> u64 {
     match kind {
-        Kind::Read | Kind::Write => {
+        Kind::Read | Kind::Write | Kind::Compare | Kind::CompareAndWrite => {
             (transfer_bytes_max / u64::from(block_bytes)).min(COMMAND_BLOCKS_MAX.into())
         }
         Kind::Zero | Kind::Flush => COMMAND_BLOCKS_MAX.into(),
@@ -78,13 +100,16 @@ pub fn judge(status: Status, kind: Kind, lba: u64) -> Verdict {
     if status.is_success() {
         return Verdict::Done(IoStatus::Good);
     }
-    let failed = match kind {
-        Kind::Read => IoStatus::ReadError { lba },
-        Kind::Write | Kind::Zero => IoStatus::WriteError { lba },
-        Kind::Flush => IoStatus::Gone,
-    };
+    let failed = kind.failure(lba);
     match status.code() {
+        // The first byte that differs is not told.
+        Status::COMPARE_FAILURE if matches!(kind, Kind::Compare | Kind::CompareAndWrite) => {
+            return Verdict::Done(IoStatus::Miscompare { offset_bytes: 0 });
+        }
         Status::CAPACITY_EXCEEDED => return Verdict::Done(IoStatus::NoSpace),
+        Status::UNRECOVERED_READ_ERROR if kind == Kind::CompareAndWrite => {
+            return Verdict::Done(IoStatus::ReadError { lba });
+        }
         Status::UNRECOVERED_READ_ERROR => return Verdict::Done(failed),
         // The namespace is not there (any more): another path may have it.
         Status::INVALID_NAMESPACE_OR_FORMAT => return Verdict::OtherPath,
@@ -100,6 +125,7 @@ pub fn judge(status: Status, kind: Kind, lba: u64) -> Verdict {
             | Status::TRANSIENT_TRANSPORT_ERROR
             | Status::ABORT_REQUESTED
             | Status::ABORTED_SQ_DELETION
+            | Status::ABORTED_MISSING_FUSED
             | Status::DATA_TRANSFER_ERROR
             | Status::COMMAND_ID_CONFLICT
     );
@@ -118,7 +144,7 @@ mod tests {
         assert_eq!(plan(&Op::Unmap(extent), false).unwrap().2, IoControl::NONE);
         let zeroes = Op::WriteZeroes { extent, unmap: false, fua: true };
         assert_eq!(plan(&zeroes, true).unwrap().2, IoControl::FORCE_UNIT_ACCESS);
-        assert!(plan(&Op::Compare(extent), true).is_none());
+        assert!(plan(&Op::OrWrite { extent, fua: false }, true).is_none());
     }
 
     #[test]

@@ -31,6 +31,21 @@ pub enum Digest {
     Required,
 }
 
+/// Who compares ([`Op::Compare`](volume::bdev::Op::Compare), [`Op::CompareAndWrite`](volume::bdev::Op::CompareAndWrite)). What a
+/// controller compares it compares towards all its hosts; what the volume above builds of reads and writes is atomic towards what
+/// comes through that volume.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compare {
+    /// The controllers, as far as they offer it; the volume above does the rest.
+    #[default]
+    WhereOffered,
+    /// The controllers: one that does not compare, or whose fused compare and write is shorter, is not used.
+    Required {
+        /// Blocks of a compare and write.
+        blocks: u32,
+    },
+}
+
 /// How long is waited, and how often something is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {

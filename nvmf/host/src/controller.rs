@@ -194,13 +194,13 @@ impl Controller {
         self.io.iter().map(QueuePair::in_flight).sum()
     }
 
-    /// The I/O queue with room that has the fewest commands in flight.
+    /// The I/O queue with room for `commands` that has the fewest in flight.
     #[inline]
-    pub fn best_queue(&self) -> Option<usize> {
+    pub fn best_queue(&self, commands: usize) -> Option<usize> {
         if self.phase != Phase::Live {
             return None;
         }
-        let with_room = self.io.iter().enumerate().filter(|(_, queue)| queue.can_submit());
+        let with_room = self.io.iter().enumerate().filter(|(_, queue)| queue.room() >= commands);
         with_room.min_by_key(|(_, queue)| queue.in_flight()).map(|(index, _)| index)
     }
 

@@ -1,5 +1,7 @@
 //! The buffers of commands: pooled ones for I/O, the heap for the few bytes of the control path.
 
+use std::rc::Rc;
+
 use nvmf_proto::Payload;
 use reactor::buffer::Sgl;
 
@@ -10,6 +12,15 @@ pub enum Data {
     Pool(Sgl),
     /// Heap memory: Connect, Identify, log pages.
     Heap(Vec<u8>),
+    /// Some of the data that two fused commands share; only ever sent.
+    Part {
+        /// Of both.
+        all: Rc<Sgl>,
+        /// Where this command's begins.
+        offset_bytes: usize,
+        /// How much is this command's.
+        length_bytes: usize,
+    },
 }
 
 impl Data {
@@ -22,7 +33,7 @@ impl Data {
     pub fn into_sgl(self) -> Sgl {
         match self {
             Self::Pool(sgl) => sgl,
-            Self::Heap(_) => Sgl::empty(),
+            Self::Heap(_) | Self::Part { .. } => Sgl::empty(),
         }
     }
 }
@@ -32,6 +43,7 @@ impl Payload for Data {
         match self {
             Self::Pool(sgl) => sgl.len(),
             Self::Heap(bytes) => bytes.len(),
+            Self::Part { length_bytes, .. } => *length_bytes,
         }
     }
 
@@ -39,6 +51,10 @@ impl Payload for Data {
         match self {
             Self::Pool(sgl) => sgl.chunk(offset_bytes),
             Self::Heap(bytes) => &bytes[offset_bytes..],
+            Self::Part { all, offset_bytes: begin, length_bytes } => {
+                let chunk = all.chunk(begin + offset_bytes);
+                &chunk[..chunk.len().min(length_bytes - offset_bytes)]
+            }
         }
     }
 
@@ -46,6 +62,7 @@ impl Payload for Data {
         match self {
             Self::Pool(sgl) => sgl.chunk_mut(offset_bytes),
             Self::Heap(bytes) => &mut bytes[offset_bytes..],
+            Self::Part { .. } => unreachable!("a queue receives into the data of reads alone"),
         }
     }
 }

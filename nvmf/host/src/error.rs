@@ -87,6 +87,22 @@ pub enum Unsuitable {
     /// Write Zeroes is not supported; unmapping is built on it.
     #[error("it does not support write zeroes")]
     WriteZeroes,
+    /// Compare is not supported, and required.
+    #[error("it does not compare (ONCS)")]
+    Compare,
+    /// Fused compare and write is not supported (0 blocks) or shorter than required.
+    #[error(
+        "its fused compare and write takes {offered_blocks} blocks (FUSES, ACWU), and {needed_blocks} are needed"
+    )]
+    CompareAndWrite {
+        /// What the controller offers for the namespace.
+        offered_blocks: u32,
+        /// What the configuration asks for.
+        needed_blocks: u32,
+    },
+    /// The namespace has another UUID or another block size than on the other paths.
+    #[error("the namespace is another one than on the other paths")]
+    OtherNamespace,
     /// Fewer I/O queues were granted than one.
     #[error("it grants no I/O queue")]
     NoQueues,

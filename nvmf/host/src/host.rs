@@ -8,7 +8,7 @@ use reactor::core::Core;
 use reactor::net::{Network, Ready, StreamGroup};
 use reactor::poller::{Poller, Progress};
 use reactor::time::{Clock, Time};
-use volume::bdev::{BdevInfo, Done, Io, IoChannel};
+use volume::bdev::{BdevInfo, Comparing, Done, Io, IoChannel, Op};
 
 use crate::error::ConfigError;
 use crate::limits::{PATHS_MAX, SCRATCH_BYTES, SUBSYSTEMS_MAX, TOKENS_PER_CONTROLLER};
@@ -139,10 +139,11 @@ impl HostHandle {
 
 /// A remote namespace as a block device. Dropping it closes its associations in good order.
 ///
-/// Compare and the operations built on it are left to `volume::volume::Volume`, which composes them of reads and writes in the one order
-/// that it keeps. NVMe's Compare would move the same bytes and not say where they differ, and a fused Compare and Write is bound to
-/// ACWU, which may be a single block. So they are atomic towards everything that comes through this device; hosts that write
-/// past it have to be kept out by a reservation.
+/// Compare, and a compare and write that is no longer than ACWU or NACWU, are the controllers' where all paths offer them (ONCS, FUSES): they
+/// are atomic towards all hosts. They do not say where the difference is; `volume::volume::Volume` looks for it. What is not offered, longer,
+/// or an or-write, which NVMe has not, is left to `Volume`, which composes it of reads and writes in the one order that it keeps: that
+/// is atomic towards what comes through this device, and other hosts have to be kept out by a reservation.
+/// [`Compare::Required`](crate::Compare::Required) refuses controllers that offer less, by name.
 pub struct Namespace {
     inner: Rc<RefCell<Inner>>,
     index: usize,
@@ -202,6 +203,10 @@ impl IoChannel for Namespace {
 
     fn in_flight(&self) -> usize {
         self.inner.borrow().remote(self.index).in_flight()
+    }
+
+    fn comparing(&self, op: &Op) -> Comparing {
+        self.inner.borrow().remote(self.index).comparing(op)
     }
 }
 

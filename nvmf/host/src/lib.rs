@@ -6,7 +6,7 @@
 //! `volume::bdev::IoChannel`. It distrusts the controller: what it sends is checked, and a lie ends the connection.
 //! It is not: the transport protocol itself (`nvmf_proto`), nor a client with threads: nothing here waits.
 //!
-//! Reading order: [`limits`], [`config`], [`error`], [`queue`], [`controller`], then [`ladder`], `command`, `remote` and
+//! Reading order: [`limits`], [`config`], [`error`], [`queue`], [`controller`], then [`ladder`], `command`, `fused`, `remote` and
 //! `host`.
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ pub mod controller;
 pub mod data;
 pub mod discovery;
 pub mod error;
+mod fused;
 mod host;
 pub mod ladder;
 pub mod limits;
@@ -23,7 +24,7 @@ pub mod queue;
 mod remote;
 pub mod turn;
 
-pub use config::{ControllerConfig, Digest, HostIdentity, Timeouts};
+pub use config::{Compare, ControllerConfig, Digest, HostIdentity, Timeouts};
 pub use controller::Controller;
 pub use data::Data;
 pub use discovery::{Discovery, DiscoveryEvent};

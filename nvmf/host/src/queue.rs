@@ -114,7 +114,13 @@ impl QueuePair {
     /// True when a command would be taken now.
     #[inline]
     pub fn can_submit(&self) -> bool {
-        self.standing == Standing::Live && self.queue.can_submit()
+        self.room() > 0
+    }
+
+    /// Commands that would be taken now, one after the other.
+    #[inline]
+    pub fn room(&self) -> usize {
+        if self.standing == Standing::Live { self.queue.room() } else { 0 }
     }
 
     /// Commands in flight.

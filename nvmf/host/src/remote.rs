@@ -9,9 +9,11 @@
 //! ```
 //!
 //! A write whose answer was lost may still be executed by the controller it was sent to. It is neither sent again nor reported as
-//! failed before that association is quiesced: else the old write could fall on top of a newer one.
+//! failed before that association is quiesced: else the old write could fall on top of a newer one. A compare and write is not sent
+//! again then either, but failed.
 
 mod dispatch;
+mod fused;
 mod io;
 mod path;
 mod table;
@@ -27,12 +29,12 @@ use reactor::poller::Progress;
 use reactor::time::Time;
 use volume::bdev::{BdevInfo, Done, Io, IoStatus};
 
-use crate::config::{ControllerConfig, Digest, HostIdentity, Timeouts};
-use crate::error::{ConfigError, EndCause};
+use crate::config::{Compare, ControllerConfig, Digest, HostIdentity, Timeouts};
+use crate::error::{ConfigError, EndCause, Unsuitable};
 use crate::limits::{DEADLINE_SCAN_MS, IO_QUEUE_ENTRIES_DEFAULT, PATHS_MAX, TOKENS_PER_CONTROLLER};
 use crate::turn::Turn;
 use io::LongIo;
-use path::Path;
+use path::{Path, PathOffer};
 use table::Table;
 
 /// A namespace to reach.
@@ -54,12 +56,14 @@ pub struct RemoteConfig {
     pub header_digest: Digest,
     /// Data digests.
     pub data_digest: Digest,
+    /// Who compares.
+    pub compare: Compare,
     /// How long is waited.
     pub timeouts: Timeouts,
 }
 
 impl RemoteConfig {
-    /// The defaults: one I/O queue of 128 entries on each path, no digests.
+    /// The defaults: one I/O queue of 128 entries on each path, no digests, compares where the controllers offer it.
     pub fn new(
         subsystem_nqn: impl Into<String>,
         nsid: u32,
@@ -75,6 +79,7 @@ impl RemoteConfig {
             io_queue_entries: IO_QUEUE_ENTRIES_DEFAULT,
             header_digest: Digest::Off,
             data_digest: Digest::Off,
+            compare: Compare::default(),
             timeouts: Timeouts::default(),
         }
     }
@@ -118,6 +123,8 @@ pub struct PathReport {
     pub last_end: Option<EndCause>,
     /// It is not tried any more.
     pub given_up: bool,
+    /// Why the namespace is not used on it although its controller has one.
+    pub refused: Option<Unsuitable>,
 }
 
 /// How often something worth counting happened.

@@ -3,6 +3,7 @@
 //! One [`TestTarget`] is one subsystem with one namespace behind several ports; each port has its own ANA state and script.
 
 mod controller;
+mod medium;
 mod port;
 
 use std::cell::RefCell;
@@ -34,7 +35,13 @@ pub struct Script {
     pub never_ready: bool,
     /// Connect is refused with this.
     pub refuse: Option<Status>,
-    /// The next I/O command is answered with this, once.
+    /// Compare is not offered, whatever the others offer.
+    pub no_compare: bool,
+    /// Each compare is answered with a failure, though the blocks are equal.
+    pub lies_about_compare: bool,
+    /// The second command of a pair is taken and not answered.
+    pub holds_second: bool,
+    /// The next I/O command (of a pair, the first) is answered with this, once.
     pub fail_next: Option<Status>,
     /// The next I/O command is answered with a CID that is not in flight, once.
     pub wrong_cid: bool,
@@ -60,6 +67,8 @@ pub struct Shared {
     pub cqt_ms: u16,
     pub mdts: u8,
     pub ana: bool,
+    /// Blocks of a fused compare and write, and 0 without Compare.
+    pub compare_and_write_blocks: u32,
     pub traffic_based: bool,
     pub next_cntlid: u16,
 }
@@ -79,6 +88,7 @@ impl TestTarget {
             cqt_ms: 1000,
             mdts: 8,
             ana: true,
+            compare_and_write_blocks: 16,
             traffic_based: true,
             next_cntlid: 1,
         };

@@ -1,5 +1,6 @@
 //! Remote namespaces against the test target, in a simulated world.
 
+mod compare;
 mod connecting;
 mod discovery;
 mod failover;

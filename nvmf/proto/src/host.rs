@@ -204,7 +204,12 @@ impl<P: Payload> HostQueue<P> {
 
     /// True when a command would be taken now.
     pub fn can_submit(&self) -> bool {
-        self.standing == Standing::Open && self.commands.has_room()
+        self.room() > 0
+    }
+
+    /// Commands that would be taken now, one after the other.
+    pub fn room(&self) -> usize {
+        if self.standing == Standing::Open { self.commands.room() } else { 0 }
     }
 
     /// After the end: takes back one command that got no completion, with its buffer, until there is none. What the controller did

@@ -204,7 +204,9 @@ fn bytes(data: Option<Data>) -> Vec<u8> {
     match data {
         Some(Data::Heap(bytes)) => bytes,
         None => Vec::new(),
-        Some(Data::Pool(_)) => unreachable!("every request brings its buffer on the heap"),
+        Some(Data::Pool(_) | Data::Part { .. }) => {
+            unreachable!("every request brings its buffer on the heap")
+        }
     }
 }
 

@@ -217,3 +217,68 @@ fn memory_is_freed_by_unmap_and_grows() {
     memory.submit(Io { tag: 1, op: Op::Unmap(extent(0, 1 << 18)), sgl });
     assert_eq!(memory.mapped_bytes(), 4096);
 }
+
+/// Compares, and says no more than that there is a difference.
+struct Placeless(Held);
+
+impl IoChannel for Placeless {
+    fn info(&self) -> BdevInfo {
+        self.0.info()
+    }
+
+    fn submit(&mut self, io: Io) -> Option<Done> {
+        self.0.submit(io)
+    }
+
+    fn poll(&mut self, out: &mut Vec<Done>, budget: usize) {
+        self.0.poll(out, budget);
+        for done in out {
+            if let IoStatus::Miscompare { offset_bytes } = &mut done.status {
+                *offset_bytes = 0;
+            }
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.0.in_flight()
+    }
+
+    fn comparing(&self, op: &Op) -> Comparing {
+        if matches!(op, Op::OrWrite { .. }) { Comparing::Volume } else { Comparing::ChannelWithoutPlace }
+    }
+}
+
+#[test]
+fn the_place_of_a_difference_is_looked_for_while_nothing_else_changes_the_blocks() {
+    let (held, buffers) = (Held::new(), pool(2));
+    let mut volume = Volume::new(Box::new(Placeless(held.clone())), &buffers).expect("the reserve");
+    let op = Op::CompareAndWrite { extent: extent(4, 2), fua: false };
+    let mut payload = vec![0; 2048];
+    payload[700] = 1;
+    assert!(volume.submit(Io { tag: 1, op, sgl: Sgl::from_slice_heap(&payload) }).is_none());
+    assert!(submit(&mut volume, 2, write(5, 1)).is_none());
+    held.release_all();
+    assert_eq!(poll(&mut volume), []);
+    assert_eq!(held.holds(), [4], "it is read before the write that came later");
+    held.release_all();
+    assert_eq!(poll(&mut volume), [(1, IoStatus::Miscompare { offset_bytes: 700 })]);
+    held.release_all();
+    assert_eq!(poll(&mut volume), [(2, IoStatus::Good)]);
+    assert!(volume.is_drained());
+    assert_eq!(buffers.in_use(), 1, "the reserve");
+}
+
+#[test]
+fn a_difference_that_is_gone_when_it_is_looked_for_was_one() {
+    let (held, buffers) = (Held::new(), pool(1));
+    let mut volume = Volume::new(Box::new(Placeless(held.clone())), &buffers).expect("the reserve");
+    assert!(submit(&mut volume, 7, Op::Compare(extent(4, 2))).is_none());
+    held.release_all();
+    assert_eq!(poll(&mut volume), []);
+    // Another host writes what is compared with.
+    let sgl = Sgl::from_slice_heap(&[7; 1024]);
+    let other = held.memory.borrow_mut().submit(Io { tag: 0, op: write(4, 2), sgl });
+    assert!(other.is_some_and(|done| done.status == IoStatus::Good));
+    held.release_all();
+    assert_eq!(poll(&mut volume), [(7, IoStatus::Miscompare { offset_bytes: 0 })]);
+}

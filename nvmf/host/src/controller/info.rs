@@ -5,7 +5,8 @@ use std::time::Duration;
 use nvme_spec::fabrics;
 use nvme_spec::feature::EventConfiguration;
 use nvme_spec::identify::controller::{
-    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, ONCS_WRITE_ZEROES, VWC_PRESENT,
+    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, FUSES_COMPARE_AND_WRITE, ONCS_COMPARE,
+    ONCS_WRITE_ZEROES, VWC_PRESENT,
 };
 use nvme_spec::identify::namespace::{
     DLFEAT_READS_ZEROES, DLFEAT_WRITE_ZEROES_DEALLOCATES, NSFEAT_ATOMIC, NSFEAT_OPTIMAL_PERFORMANCE,
@@ -16,7 +17,7 @@ use volume::bdev::BdevInfo;
 
 use crate::config::ControllerConfig;
 use crate::error::Unsuitable;
-use crate::limits::{ANA_GROUPS_MAX, EVENT_REQUESTS_MAX};
+use crate::limits::{ANA_GROUPS_MAX, EVENT_REQUESTS_MAX, TRANSFER_BYTES};
 
 /// Page size behind MDTS: CAP.MPSMIN of a Fabrics controller as it was read.
 const PAGE_BYTES_LOG2_MIN: u32 = 12;
@@ -52,6 +53,10 @@ pub struct ControllerInfo {
     pub volatile_write_cache: bool,
     /// AWUPF: blocks that are written all or nothing across a power failure.
     pub atomic_write_blocks: u32,
+    /// Compare is supported.
+    pub compares: bool,
+    /// ACWU: blocks of a fused compare and write, of a namespace that says nothing else; 0 where it is not supported.
+    pub compare_and_write_blocks: u32,
 }
 
 impl ControllerInfo {
@@ -98,6 +103,8 @@ impl ControllerInfo {
         // What is beyond 32 bits is no limit.
         let has_limit = identify.mdts > 0 && shift < 32;
         let quiesce_ms = identify.cqt_ms.get();
+        let compares = identify.oncs.get() & ONCS_COMPARE != 0;
+        let fuses = compares && identify.fuses.get() & FUSES_COMPARE_AND_WRITE != 0;
         Self {
             cntlid: identify.cntlid.get(),
             serial: text(&identify.sn),
@@ -113,6 +120,8 @@ impl ControllerInfo {
             event_requests: identify.aerl.saturating_add(1).min(EVENT_REQUESTS_MAX),
             volatile_write_cache: identify.vwc & VWC_PRESENT != 0,
             atomic_write_blocks: u32::from(identify.awupf.get()) + 1,
+            compares,
+            compare_and_write_blocks: if fuses { u32::from(identify.acwu.get()) + 1 } else { 0 },
         }
     }
 }
@@ -133,6 +142,10 @@ pub struct NamespaceInfo {
     pub anagrpid: u32,
     /// Write Zeroes with Deallocate frees blocks.
     pub deallocates: bool,
+    /// Compare is supported.
+    pub compares: bool,
+    /// Blocks of a fused compare and write that are one operation; 0 where it is not supported.
+    pub compare_and_write_blocks: u32,
 }
 
 /// The identity of a namespace: its UUID, else its NGUID; `None` when it has neither.
@@ -168,6 +181,13 @@ impl NamespaceInfo {
         // With boundaries a run of that length is atomic only where it crosses none: promise one block.
         let has_boundary = has(NSFEAT_ATOMIC) && identify.nabspf.get() != 0;
         let atomic = own_atomic.unwrap_or(controller.atomic_write_blocks);
+        let fused = match controller.compare_and_write_blocks {
+            0 => 0,
+            // NABSN: across a boundary it would not be one operation.
+            _ if has(NSFEAT_ATOMIC) && identify.nabsn.get() != 0 => 1,
+            _ if has(NSFEAT_ATOMIC) => u32::from(identify.nacwu.get()) + 1,
+            blocks => blocks,
+        };
         let zeroes = identify.dlfeat & 0b111 == DLFEAT_READS_ZEROES;
         let deallocates = identify.dlfeat & DLFEAT_WRITE_ZEROES_DEALLOCATES != 0 && zeroes;
         Some(Self {
@@ -184,6 +204,8 @@ impl NamespaceInfo {
             },
             anagrpid: identify.anagrpid.get(),
             deallocates,
+            compares: controller.compares,
+            compare_and_write_blocks: fused.min(TRANSFER_BYTES as u32 / block_bytes),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nvme_spec::Status;
 use nvme_spec::log::AnaState;
 use nvme_spec::status::StatusCodeType;
 use nvmf_proto::host::Unfinished;
@@ -12,9 +13,11 @@ use reactor::time::Time;
 use volume::bdev::IoStatus;
 
 use super::Remote;
+use super::path::SECOND;
 use crate::command::{Kind, Verdict, judge};
 use crate::controller::ControllerEvent;
 use crate::data::Data;
+use crate::fused::Half;
 use crate::limits::{ANA_LOOK_MS, ATTEMPTS_MAX, RETRY_DELAY_MS};
 use crate::turn::Turn;
 
@@ -22,25 +25,26 @@ impl Remote {
     /// Sends a command on the best path, or lets it wait.
     #[inline]
     pub(super) fn dispatch(&mut self, index: u32) {
+        let commands = self.table.get_mut(index).kind.commands();
         if self.waiting.is_empty()
-            && let Some((path, queue)) = self.best_path()
+            && let Some((path, queue)) = self.best_path(commands)
         {
             return self.send(index, path, queue);
         }
         self.waiting.push_back(index);
     }
 
-    /// The path to take: of those in the best state the one with the fewest commands before this one. None when all of
-    /// them are full; a path in a worse state is no way out.
+    /// The path to take: of those in the best state the one with the fewest commands before these, which go to one queue. None
+    /// when all of them are full; a path in a worse state is no way out.
     #[inline]
-    fn best_path(&mut self) -> Option<(usize, usize)> {
+    fn best_path(&mut self, commands: usize) -> Option<(usize, usize)> {
         let wanted = self.best_access()?;
         let mut best: Option<(usize, usize, usize)> = None;
         for (index, path) in self.paths.iter_mut().enumerate() {
             if path.access != Some(wanted) {
                 continue;
             }
-            if let Some((queue, before)) = path.room()
+            if let Some((queue, before)) = path.room(commands)
                 && best.is_none_or(|(_, _, least)| before < least)
             {
                 best = Some((index, queue, before));
@@ -57,11 +61,15 @@ impl Remote {
     #[inline]
     fn send(&mut self, index: u32, path: usize, queue: usize) {
         let command = self.table.get_mut(index);
+        if command.kind == Kind::CompareAndWrite {
+            return self.send_pair(index, path, queue);
+        }
         let data = Data::Pool(std::mem::take(&mut command.sgl));
         let data = match command.kind {
             Kind::Read => HostData::Read(data),
-            Kind::Write => HostData::Write(data),
+            Kind::Write | Kind::Compare => HostData::Write(data),
             Kind::Zero | Kind::Flush => HostData::None,
+            Kind::CompareAndWrite => unreachable!("sent above"),
         };
         self.paths[path].submit(queue, index, self.now, command.sqe, data);
     }
@@ -69,10 +77,10 @@ impl Remote {
     /// Sends what waits, as far as there is room.
     pub(super) fn pump(&mut self, now: Time) {
         self.note_paths(now);
-        while !self.waiting.is_empty()
-            && let Some((path, queue)) = self.best_path()
-        {
-            let index = self.waiting.pop_front().expect("it is not empty");
+        while let Some(&index) = self.waiting.front() {
+            let commands = self.table.get_mut(index).kind.commands();
+            let Some((path, queue)) = self.best_path(commands) else { break };
+            self.waiting.pop_front();
             self.send(index, path, queue);
         }
     }
@@ -87,31 +95,40 @@ impl Remote {
 
     pub(super) fn take_completions(&mut self, path: usize, turn: &mut Turn<'_>) {
         for queue in 0..self.paths[path].queues() {
-            while let Some((index, completion)) = self.paths[path].next_completion(queue, turn) {
-                self.on_completion(path, index, completion, turn);
+            while let Some((owner, completion)) = self.paths[path].next_completion(queue, turn) {
+                self.on_completion(path, owner, completion, turn);
             }
         }
     }
 
     #[inline]
-    fn on_completion(&mut self, path: usize, index: u32, completion: Completion<Data>, turn: &mut Turn<'_>) {
+    fn on_completion(&mut self, path: usize, owner: u32, completion: Completion<Data>, turn: &mut Turn<'_>) {
         let status = completion.cqe.status();
+        let index = owner & !SECOND;
         let command = self.table.get_mut(index);
         let sgl = completion.data.map_or_else(Sgl::empty, Data::into_sgl);
+        if command.pair.is_some() {
+            let verdict = self.on_half(path, owner, Half::Answered(status));
+            return verdict.map_or((), |verdict| self.on_verdict(path, index, verdict, status, turn));
+        }
         let verdict = judge(status, command.kind, command.sqe.slba());
         if let Verdict::Done(status) = verdict {
             return self.finish_command(index, status, sgl);
         }
         command.sgl = sgl;
+        self.on_verdict(path, index, verdict, status, turn);
+    }
+
+    /// A command, which has its buffers, was answered: `status` is why this is the verdict.
+    fn on_verdict(&mut self, path: usize, index: u32, verdict: Verdict, status: Status, turn: &mut Turn<'_>) {
+        if let Verdict::Done(status) = verdict {
+            return self.fail(index, status);
+        }
+        let command = self.table.get_mut(index);
         command.attempts += 1;
         if command.attempts >= ATTEMPTS_MAX || self.closing {
-            let status = match command.kind {
-                Kind::Read => IoStatus::ReadError { lba: command.sqe.slba() },
-                Kind::Write | Kind::Zero => IoStatus::WriteError { lba: command.sqe.slba() },
-                Kind::Flush => IoStatus::Gone,
-            };
-            let sgl = std::mem::take(&mut command.sgl);
-            return self.finish_command(index, status, sgl);
+            let status = command.kind.failure(command.sqe.slba());
+            return self.fail(index, status);
         }
         self.counters.retries += 1;
         let at = turn.now.after(Duration::from_millis(RETRY_DELAY_MS));
@@ -149,45 +166,46 @@ impl Remote {
     /// Takes what the controller says about the namespace.
     fn look_at(&mut self, index: usize) {
         let found = self.paths[index].namespace(self.config.nsid);
-        let known = self.info;
-        // Another namespace, or another view of it: data would go where it does not belong.
-        let fits = |bdev: volume::bdev::BdevInfo| {
-            known.is_none_or(|known| {
-                known.uuid == bdev.uuid && known.logical_block_bytes == bdev.logical_block_bytes
-            })
-        };
-        let found = found.filter(|(namespace, _)| fits(namespace.bdev));
-        if let Some((namespace, _)) = found {
+        let refused = found.as_ref().and_then(|(namespace, _)| self.objection(namespace));
+        let found = found.filter(|_| refused.is_none());
+        if let Some((namespace, _)) = &found {
             self.info = Some(namespace.bdev);
             self.deallocates = namespace.deallocates;
         }
-        self.paths[index].access = found.map(|(_, state)| state);
+        let path = &mut self.paths[index];
+        path.refused = refused;
+        path.take_offer(found.as_ref().map(|(namespace, _)| namespace));
+        path.access = found.map(|(_, state)| state);
     }
 
     /// Takes the commands of queues that have ended. What came before the end is taken as usual.
     fn take_lost(&mut self, index: usize, turn: &mut Turn<'_>) {
         self.take_completions(index, turn);
         for queue in 0..self.paths[index].queues() {
-            while let Some((command, unfinished)) = self.paths[index].next_unfinished(queue) {
-                self.on_unfinished(index, command, unfinished);
+            while let Some((owner, unfinished)) = self.paths[index].next_unfinished(queue) {
+                self.on_unfinished(index, owner, unfinished, turn);
             }
         }
     }
 
-    fn on_unfinished(&mut self, path: usize, index: u32, unfinished: Unfinished<Data>) {
+    fn on_unfinished(&mut self, path: usize, owner: u32, unfinished: Unfinished<Data>, turn: &mut Turn<'_>) {
+        let index = owner & !SECOND;
         let command = self.table.get_mut(index);
-        command.sgl = unfinished.data.map_or_else(Sgl::empty, Data::into_sgl);
+        let sgl = unfinished.data.map_or_else(Sgl::empty, Data::into_sgl);
+        if command.pair.is_some() {
+            let verdict = self.on_half(path, owner, Half::Lost { sent: unfinished.sent });
+            // The status that told of the path was heard when it came.
+            let status = Status::SUCCESS;
+            return verdict.map_or((), |verdict| self.on_verdict(path, index, verdict, status, turn));
+        }
+        command.sgl = sgl;
         if unfinished.sent && command.kind.changes_blocks() {
             self.counters.fenced += 1;
             self.paths[path].in_doubt.push(index);
             return;
         }
         self.counters.retries += 1;
-        if self.closing {
-            self.fail(index, IoStatus::Gone);
-        } else {
-            self.waiting.push_back(index);
-        }
+        self.wait_again(index);
     }
 
     /// The lost association of a path is quiesced at `quiesced_at`: its writes wait until then.
@@ -204,11 +222,7 @@ impl Remote {
                 continue;
             }
             let (_, index) = self.timed.remove(at);
-            if self.closing {
-                self.fail(index, IoStatus::Gone);
-            } else {
-                self.waiting.push_back(index);
-            }
+            self.wait_again(index);
         }
     }
 
@@ -222,12 +236,7 @@ impl Remote {
             let waiting = std::mem::take(&mut self.waiting);
             for index in waiting {
                 let command = self.table.get_mut(index);
-                let lba = command.sqe.slba();
-                let status = match command.kind {
-                    Kind::Read => IoStatus::ReadError { lba },
-                    Kind::Write | Kind::Zero => IoStatus::WriteError { lba },
-                    Kind::Flush => IoStatus::Gone,
-                };
+                let status = command.kind.failure(command.sqe.slba());
                 self.fail(index, status);
             }
         }
@@ -245,7 +254,7 @@ impl Remote {
     }
 
     /// Ends a command that no queue has.
-    fn fail(&mut self, index: u32, status: IoStatus) {
+    pub(super) fn fail(&mut self, index: u32, status: IoStatus) {
         let sgl = std::mem::take(&mut self.table.get_mut(index).sgl);
         self.finish_command(index, status, sgl);
     }

@@ -51,9 +51,7 @@ impl Remote {
             Op::BlockStatus(extent) => {
                 Some(IoStatus::Mapped { mapped: true, length_blocks: extent.length_blocks })
             }
-            Op::Compare(_) | Op::CompareAndWrite { .. } | Op::OrWrite { .. } => {
-                panic!("the channel says that it does not answer this operation")
-            }
+            Op::OrWrite { .. } => panic!("the channel says that it does not answer this operation"),
             _ => op.extent().is_some_and(|extent| extent.length_blocks == 0).then_some(IoStatus::Good),
         }
     }
@@ -67,9 +65,10 @@ impl Remote {
         if extent.length_blocks <= limit {
             let sqe = command(opcode, self.config.nsid, extent, control);
             let owner = Owner::Whole { tag: io.tag };
-            let index = self.table.insert(Command { sqe, kind, owner, attempts: 0, sgl: io.sgl });
+            let index = self.table.insert(Command::new(sqe, kind, owner, io.sgl));
             return self.dispatch(index);
         }
+        assert!(kind != Kind::CompareAndWrite, "no longer one is said to be answered");
         let long = LongIo {
             tag: io.tag,
             kind,
@@ -111,8 +110,7 @@ impl Remote {
             long.open += 1;
             let sqe = command(long.opcode, nsid, piece, long.control);
             let owner = Owner::Piece { long: key, index: 0 };
-            let (kind, sgl) = (Kind::Zero, Sgl::empty());
-            let index = self.table.insert(Command { sqe, kind, owner, attempts: 0, sgl });
+            let index = self.table.insert(Command::new(sqe, Kind::Zero, owner, Sgl::empty()));
             self.dispatch(index);
         }
     }
@@ -132,7 +130,7 @@ impl Remote {
             let piece = take_blocks(&mut long.rest, piece_blocks);
             let sqe = command(long.opcode, nsid, piece, long.control);
             let (kind, owner) = (long.kind, Owner::Piece { long: key, index });
-            indexes.push(self.table.insert(Command { sqe, kind, owner, attempts: 0, sgl: front }));
+            indexes.push(self.table.insert(Command::new(sqe, kind, owner, front)));
         }
         for index in indexes {
             self.dispatch(index);

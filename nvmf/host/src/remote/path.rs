@@ -11,17 +11,30 @@ use reactor::poller::Progress;
 use reactor::time::Time;
 
 use super::PathReport;
+use crate::command::Kind;
 use crate::config::ControllerConfig;
 use crate::controller::{Controller, ControllerEvent, NamespaceInfo};
 use crate::data::Data;
-use crate::error::EndCause;
+use crate::error::{EndCause, Unsuitable};
 use crate::ladder::Ladder;
-use crate::limits::SETTLED_MS;
+use crate::limits::{COMMANDS_MAX, SETTLED_MS};
 use crate::queue::QueuePair;
 use crate::turn::Turn;
 
 /// No command.
 const NOBODY: u32 = u32::MAX;
+/// Bit of an owner: the second command of a pair.
+pub(super) const SECOND: u32 = 1 << 31;
+
+const _: () = assert!((COMMANDS_MAX as u32) < SECOND);
+
+/// What a controller compares for the namespace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PathOffer {
+    pub(super) compares: bool,
+    /// 0 where compare and write is not one operation, or finds no room for both its commands.
+    pub(super) compare_and_write_blocks: u32,
+}
 
 pub(super) struct Path {
     config: ControllerConfig,
@@ -37,7 +50,11 @@ pub(super) struct Path {
     last_end: Option<EndCause>,
     /// The access state of the namespace; none while it is not there.
     pub(super) access: Option<AnaState>,
-    /// The command behind each CID in flight, by queue and slot.
+    /// Why the namespace is not used on it although it is there.
+    pub(super) refused: Option<Unsuitable>,
+    /// While the namespace is used on it.
+    pub(super) offer: Option<PathOffer>,
+    /// The command behind each CID in flight, by queue and slot, with [`SECOND`] of a pair.
     owners: Vec<Vec<u32>>,
     /// Commands of the lost association that may still be executed.
     pub(super) in_doubt: Vec<u32>,
@@ -56,6 +73,8 @@ impl Path {
             live_since: None,
             last_end: None,
             access: None,
+            refused: None,
+            offer: None,
             owners: Vec::new(),
             in_doubt: Vec::new(),
         }
@@ -69,6 +88,7 @@ impl Path {
             failures: self.ladder.failures(),
             last_end: self.last_end,
             given_up: self.given_up,
+            refused: self.refused,
         }
     }
 
@@ -81,6 +101,17 @@ impl Path {
         let controller = self.controller.as_ref().filter(|controller| controller.is_live())?;
         let namespace = *controller.namespaces().get(&nsid)?;
         Some((namespace, controller.ana_state(&namespace)))
+    }
+
+    /// The namespace is used from now on as its controller shows it, or is not.
+    pub(super) fn take_offer(&mut self, namespace: Option<&NamespaceInfo>) {
+        let entries = self.controller.as_ref().map_or(0, |controller| controller.config().io_queue_entries);
+        // A queue has room for one command less than it has entries.
+        let has_room = usize::from(entries) > Kind::CompareAndWrite.commands();
+        self.offer = namespace.map(|namespace| PathOffer {
+            compares: namespace.compares,
+            compare_and_write_blocks: if has_room { namespace.compare_and_write_blocks } else { 0 },
+        });
     }
 
     /// Makes an association when it is time, and drives it.
@@ -108,7 +139,7 @@ impl Path {
     pub(super) fn on_ended(&mut self, cause: EndCause, now: Time) {
         self.controller = None;
         self.owners.clear();
-        self.access = None;
+        (self.access, self.offer) = (None, None);
         self.last_end = Some(cause);
         if self.closing {
             return;
@@ -125,20 +156,20 @@ impl Path {
         self.controller.as_mut().is_some_and(|controller| controller.on_ready(ready, turn))
     }
 
-    /// Room for a command: its queue, and how many it would stand behind.
+    /// Room for so many commands: their queue, and how many they would stand behind.
     #[inline]
-    pub(super) fn room(&mut self) -> Option<(usize, usize)> {
+    pub(super) fn room(&mut self, commands: usize) -> Option<(usize, usize)> {
         let controller = self.controller.as_mut()?;
-        let queue = controller.best_queue()?;
+        let queue = controller.best_queue(commands)?;
         Some((queue, controller.io_queue(queue).in_flight()))
     }
 
     /// Sends a command on a queue that has room.
     #[inline]
-    pub(super) fn submit(&mut self, queue: usize, command: u32, now: Time, sqe: Sqe, data: HostData<Data>) {
+    pub(super) fn submit(&mut self, queue: usize, owner: u32, now: Time, sqe: Sqe, data: HostData<Data>) {
         let controller = self.controller.as_mut().expect("a path with room has a controller");
         let cid = controller.submit_io(queue, now, sqe, data).expect("the queue said that it has room");
-        self.owners[queue][QueuePair::slot_of(cid)] = command;
+        self.owners[queue][QueuePair::slot_of(cid)] = owner;
     }
 
     pub(super) fn queues(&self) -> usize {

@@ -4,6 +4,7 @@ use nvme_spec::Sqe;
 use reactor::buffer::Sgl;
 
 use crate::command::Kind;
+use crate::fused::Pair;
 use crate::limits::COMMANDS_MAX;
 
 /// Which I/O a command belongs to.
@@ -23,6 +24,16 @@ pub(super) struct Command {
     pub(super) attempts: u8,
     /// Its buffers, while no queue has them.
     pub(super) sgl: Sgl,
+    /// While it is in flight as two commands.
+    pub(super) pair: Option<Pair>,
+    /// It waits until it can have no more effect, to be failed then.
+    pub(super) in_doubt: bool,
+}
+
+impl Command {
+    pub(super) fn new(sqe: Sqe, kind: Kind, owner: Owner, sgl: Sgl) -> Self {
+        Self { sqe, kind, owner, attempts: 0, sgl, pair: None, in_doubt: false }
+    }
 }
 
 #[derive(Debug, Default)]

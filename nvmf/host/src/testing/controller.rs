@@ -8,7 +8,8 @@ use nvme_spec::fabrics::{
 };
 use nvme_spec::feature::{EventConfiguration, FeatureId, NumberOfQueues};
 use nvme_spec::identify::controller::{
-    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, ONCS_WRITE_ZEROES,
+    CMIC_ANA, CTRATT_TRAFFIC_BASED_KEEP_ALIVE, ControllerType, FUSES_COMPARE_AND_WRITE, ONCS_COMPARE,
+    ONCS_WRITE_ZEROES,
 };
 use nvme_spec::identify::namespace::{DLFEAT_READS_ZEROES, DLFEAT_WRITE_ZEROES_DEALLOCATES};
 use nvme_spec::identify::{
@@ -221,6 +222,7 @@ impl Port {
 
     fn identify_controller(&mut self, index: usize) -> IdentifyController {
         let shared = self.shared.borrow();
+        let compares = shared.compare_and_write_blocks > 0 && !self.script.no_compare;
         let mut page = IdentifyController {
             cntlid: U16::new(self.cntlid(index)),
             cntrltype: if self.is_discovery { ControllerType::DISCOVERY } else { ControllerType::IO },
@@ -235,7 +237,9 @@ impl Port {
             aerl: 3,
             sqes: 0x66,
             cqes: 0x44,
-            oncs: U16::new(ONCS_WRITE_ZEROES),
+            oncs: U16::new(ONCS_WRITE_ZEROES | if compares { ONCS_COMPARE } else { 0 }),
+            fuses: U16::new(if compares { FUSES_COMPARE_AND_WRITE } else { 0 }),
+            acwu: U16::new(shared.compare_and_write_blocks.saturating_sub(1) as u16),
             subnqn: nqn_field(SUBSYSTEM_NQN).expect("a name"),
             ..IdentifyController::default()
         };

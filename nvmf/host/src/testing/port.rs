@@ -14,15 +14,17 @@ use reactor::net::{Listener, Network, Ready, Stream, StreamGroup};
 use reactor::sim::{SimNetwork, SimWorld};
 
 use super::controller::TestController;
+use super::medium::{Pairing, Work};
 use super::{Script, Shared};
 use crate::data::Data;
 
-struct Memory;
+struct Memory<'a>(&'a mut Pairing);
 
-impl Admission for Memory {
+impl Admission for Memory<'_> {
     type Payload = Data;
 
     fn host_data_bytes(&mut self, sqe: &Sqe, sgl_bytes: u32) -> Result<u32, Status> {
+        self.0.on_capsule(sqe);
         // Of a Fabrics command the type says so, not the opcode.
         let opcode = sqe.fabrics_type().map_or(sqe.opcode, |fctype| fctype.0);
         Ok(if DataDirection::of(opcode) == DataDirection::HostToController { sgl_bytes } else { 0 })
@@ -40,6 +42,7 @@ pub(super) struct Connection {
     pub(super) qid: Option<u16>,
     pub(super) cntlid: u16,
     pub(super) send_blocked: bool,
+    pairing: Pairing,
 }
 
 pub(super) struct Port {
@@ -55,7 +58,7 @@ pub(super) struct Port {
     listener: Option<Box<dyn Listener>>,
     group: Box<dyn StreamGroup>,
     /// Writes that are taken and not executed, with the connection they came on.
-    held: Vec<(usize, CommandId, Sqe, Vec<u8>)>,
+    held: Vec<(usize, Work)>,
 }
 
 impl Port {
@@ -84,7 +87,14 @@ impl Port {
             let token = self.connections.len() as u32;
             let Ok(stream) = self.group.adopt(parcel, token) else { continue };
             let queue = TargetQueue::new(TargetConfig::default());
-            let connection = Connection { stream, queue, qid: None, cntlid: 0, send_blocked: false };
+            let connection = Connection {
+                stream,
+                queue,
+                qid: None,
+                cntlid: 0,
+                send_blocked: false,
+                pairing: Pairing::default(),
+            };
             self.connections.push(Some(connection));
         }
         let mut ready: Vec<Ready> = Vec::new();
@@ -111,7 +121,8 @@ impl Port {
         match connection.stream.try_recv(&mut [IoSliceMut::new(&mut bytes)]) {
             Ok(0) => self.close(index),
             Ok(count) => {
-                let consumed = connection.queue.handle_bytes(&bytes[..count], &mut Memory);
+                let memory = &mut Memory(&mut connection.pairing);
+                let consumed = connection.queue.handle_bytes(&bytes[..count], memory);
                 assert!(
                     consumed.is_ok_and(|consumed| consumed == count),
                     "the host breaks the protocol: {consumed:?}"
@@ -154,11 +165,12 @@ impl Port {
         if self.script.silent {
             return;
         }
+        let connection = self.connections[index].as_mut().expect("it gave the command");
+        let Some(work) = connection.pairing.join((id, sqe, data)) else { return };
         if let Some(status) = self.script.fail_next.take() {
-            return self.answer(index, id, Cqe::new(0, status));
+            return self.fail(index, &work, status);
         }
         if std::mem::take(&mut self.script.wrong_cid) {
-            let connection = self.connections[index].as_mut().expect("it gave the command");
             // A capsule response for a CID that no host queue of this size has in flight.
             let mut pdu = vec![5, 0, 24, 0, 24, 0, 0, 0];
             pdu.extend_from_slice(&[0; 12]);
@@ -173,44 +185,14 @@ impl Port {
             _ => Some(Status::ANA_TRANSITION),
         };
         if let Some(status) = status {
-            return self.answer(index, id, Cqe::new(0, status));
+            return work.iter().for_each(|(id, ..)| self.answer(index, *id, Cqe::new(0, status)));
         }
-        let changes = [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES].contains(&sqe.nvm_opcode());
+        let changes = [NvmOpcode::WRITE, NvmOpcode::WRITE_ZEROES];
+        let changes = work.iter().any(|(_, sqe, _)| changes.contains(&sqe.nvm_opcode()));
         if changes && self.script.hold_writes {
-            return self.held.push((index, id, sqe, data));
+            return self.held.push((index, work));
         }
-        self.execute(index, id, &sqe, &data);
-    }
-
-    fn execute(&mut self, index: usize, id: CommandId, sqe: &Sqe, data: &[u8]) {
-        let read = {
-            let shared = &mut *self.shared.borrow_mut();
-            let block_bytes = u64::from(shared.block_bytes);
-            let from = sqe.slba() * block_bytes;
-            let to = from + u64::from(sqe.length_blocks()) * block_bytes;
-            let is_flush = sqe.nvm_opcode() == NvmOpcode::FLUSH;
-            assert!(is_flush || to <= shared.media.len() as u64, "the host stays on the namespace");
-            let range = from as usize..to as usize;
-            match sqe.nvm_opcode() {
-                NvmOpcode::READ => Some(shared.media[range].to_vec()),
-                NvmOpcode::WRITE => {
-                    shared.media[range].copy_from_slice(data);
-                    None
-                }
-                NvmOpcode::WRITE_ZEROES => {
-                    shared.media[range].fill(0);
-                    None
-                }
-                NvmOpcode::FLUSH => None,
-                other => panic!("an opcode that the host does not use: {other:?}"),
-            }
-        };
-        let Some(connection) = &mut self.connections[index] else { return };
-        let cqe = Cqe::new(0, Status::SUCCESS);
-        match read {
-            Some(bytes) => connection.queue.complete_read(id, cqe, Data::Heap(bytes)),
-            None => connection.queue.complete(id, cqe),
-        };
+        self.execute(index, work);
     }
 
     pub(super) fn answer(&mut self, index: usize, id: CommandId, cqe: Cqe) {
@@ -276,8 +258,8 @@ impl Port {
     pub(super) fn release(&mut self) -> usize {
         let held = std::mem::take(&mut self.held);
         let count = held.len();
-        for (index, id, sqe, data) in held {
-            self.execute(index, id, &sqe, &data);
+        for (index, work) in held {
+            self.execute(index, work);
         }
         count
     }

@@ -99,8 +99,9 @@ fn a_resized_namespace_says_so() {
     rig.wait_good(tag);
 }
 
-/// The whole list of behaviours, over a network that cuts and stalls.
-fn conforms(block_bytes: u32, digest: Digest) {
+/// The whole list of behaviours, over a network that cuts and stalls. `compare_bytes` of compare and write are the controllers'; 0: none
+/// compares.
+fn conforms(block_bytes: u32, digest: Digest, compare_bytes: u32) {
     let mut seed = 0;
     conformance::run_with(block_bytes, &mut |geometry| {
         seed += 1;
@@ -110,6 +111,7 @@ fn conforms(block_bytes: u32, digest: Digest) {
         let core = world.core("host");
         let mut target = TestTarget::new(&world, &addresses(2), block_bytes, geometry.length_bytes());
         target.shared.borrow_mut().length_blocks = geometry.length_blocks;
+        target.shared.borrow_mut().compare_and_write_blocks = compare_bytes / block_bytes;
         let mut config = config(2);
         (config.header_digest, config.data_digest) = (digest, digest);
         let mut host = Host::new(&core);
@@ -137,10 +139,15 @@ fn conforms(block_bytes: u32, digest: Digest) {
 
 #[test]
 fn a_volume_over_a_remote_namespace_conforms() {
-    conforms(512, Digest::Off);
+    conforms(512, Digest::Off, 64 << 10);
 }
 
 #[test]
 fn a_volume_over_a_remote_namespace_with_digests_conforms() {
-    conforms(4096, Digest::Required);
+    conforms(4096, Digest::Required, 1 << 20);
+}
+
+#[test]
+fn a_volume_over_a_remote_namespace_that_does_not_compare_conforms() {
+    conforms(512, Digest::Off, 0);
 }

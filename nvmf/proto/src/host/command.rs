@@ -86,8 +86,8 @@ impl<P> CommandTable<P> {
         Self { slots, free: (0..entries as u16).rev().collect() }
     }
 
-    pub(super) fn has_room(&self) -> bool {
-        !self.free.is_empty()
+    pub(super) fn room(&self) -> usize {
+        self.free.len()
     }
 
     pub(super) fn in_use(&self) -> usize {
