@@ -15,6 +15,8 @@ pub use target::target_queue;
 mod tests {
     use std::path::{Path, PathBuf};
 
+    use crate::testing::noise::Noise;
+
     type Body = fn(&[u8]);
 
     const TARGETS: [(&str, Body); 4] = [
@@ -60,22 +62,13 @@ mod tests {
         }
     }
 
-    /// Inputs of a small generator: long, and unlike the seeds.
+    /// Long, and unlike the seeds.
     #[test]
     fn noise() {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
+        let mut noise = Noise::default();
         for (_, body) in TARGETS {
-            for round in 0..300usize {
-                let length = 16 + round * 3;
-                let bytes: Vec<u8> = (0..length)
-                    .map(|_| {
-                        state ^= state << 13;
-                        state ^= state >> 7;
-                        state ^= state << 17;
-                        (state >> 24) as u8
-                    })
-                    .collect();
-                body(&bytes);
+            for round in 0..300 {
+                body(&noise.bytes(16 + round * 3));
             }
         }
     }

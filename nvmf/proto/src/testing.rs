@@ -1,6 +1,7 @@
 //! Buffers and an admission for tests: heap memory in awkward chunks, with a budget. And PDUs, built and parsed by other code than
-//! that of the queues.
+//! that of the queues. And noise for fuzz targets.
 
+pub mod noise;
 pub mod wire;
 
 use std::cell::Cell;

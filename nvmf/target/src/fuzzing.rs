@@ -292,6 +292,8 @@ fn ic_req() -> Vec<u8> {
 mod tests {
     use std::path::Path;
 
+    use nvmf_proto::testing::noise::Noise;
+
     use super::{Seen, core, play};
 
     fn seeds() -> Vec<Vec<u8>> {
@@ -319,21 +321,12 @@ mod tests {
         assert!(enough.iter().all(|(pdu_type, least)| seen.get(pdu_type) >= Some(least)), "{seen:?}");
     }
 
-    /// Inputs of a small generator: long, and unlike the seeds.
+    /// Long, and unlike the seeds.
     #[test]
     fn noise() {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        for round in 0..60usize {
-            let length = 16 + round * 16;
-            let bytes: Vec<u8> = (0..length)
-                .map(|_| {
-                    state ^= state << 13;
-                    state ^= state >> 7;
-                    state ^= state << 17;
-                    (state >> 24) as u8
-                })
-                .collect();
-            core(&bytes);
+        let mut noise = Noise::default();
+        for round in 0..60 {
+            core(&noise.bytes(16 + round * 16));
         }
     }
 }

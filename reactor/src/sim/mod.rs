@@ -129,8 +129,13 @@ impl SimWorld {
 
     /// What a simulated core offers to its pollers; its buffers are 8 MiB of heap.
     pub fn core(&self, name: &str) -> Core {
+        self.core_with_buffers(name, &SizeClass::for_budget(BUFFER_BUDGET_BYTES_MIN))
+    }
+
+    /// As [`SimWorld::core`], with buffers of these classes: a world that is made and dropped thousands of times wants few.
+    pub fn core_with_buffers(&self, name: &str, classes: &[SizeClass]) -> Core {
         let stats = Arc::new(CoreStats::new(name));
-        let buffers = BufferPool::heap(&SizeClass::for_budget(BUFFER_BUDGET_BYTES_MIN));
+        let buffers = BufferPool::heap(classes);
         stats.set_memory(buffers.report());
         stats.buffer_total_bytes.set(buffers.total_bytes() as u64);
         Core {

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use reactor::buffer::SizeClass;
 use reactor::mesh::{ControlSender, Mesh};
 use reactor::poller::Poller;
 use reactor::sim::{NetFaults, SimWorld};
@@ -25,6 +26,13 @@ pub(super) const NQN: &str = "nqn.2024-01.io.vega:fuzz";
 const VOLUME: &str = "v0";
 const VOLUME_BYTES: u64 = 1 << 20;
 const ADDRESS: &str = "10.0.0.1:4420";
+/// Room for the longest transfer beside others, and little enough that hosts wait for memory. A pool of the product's size would
+/// take longer to make than most inputs to play.
+const BUFFERS: [SizeClass; 3] = [
+    SizeClass { bytes: 4 << 10, count: 48 },
+    SizeClass { bytes: 64 << 10, count: 6 },
+    SizeClass { bytes: 1 << 20, count: 1 },
+];
 /// Turns in which everything that can end has ended.
 const SETTLE_TURNS: usize = 60;
 /// Longer than every timeout of a connection and than a keep alive timeout of the inputs.
@@ -96,7 +104,7 @@ impl World {
         let sim = SimWorld::new(seed);
         sim.set_net_faults(NetFaults { window_bytes: 64 << 10, ..NetFaults::none() });
         let address: SocketAddr = ADDRESS.parse().expect("an address");
-        let core = sim.core("nvmf");
+        let core = sim.core_with_buffers("nvmf", &BUFFERS);
         let endpoint = Mesh::new(1, 64).remove(0);
         let (registry, gate) = (Registry::new(), Gate::default());
         NEXT_GATE.set(gate.clone());
