@@ -4,7 +4,7 @@ use nvme_spec::identify::IdentifyController;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Fields, padded_text};
+use super::{Fields, lines, padded_text};
 
 /// Every field by the name that nvme-cli gives it, which is that of the specification.
 fn fields(id: &IdentifyController) -> Fields {
@@ -163,22 +163,21 @@ pub fn id_ctrl_text(id: &IdentifyController) -> String {
         "frmw", "lpa", "avscc", "apsta", "rpmbs", "hctma", "sanicap", "anacap", "sqes", "cqes", "oncs",
         "fuses", "fna", "vwc", "sgls",
     ];
-    let mut text = "NVME Identify Controller:\n".to_owned();
-    for (key, value) in fields(id).0 {
+    let field = |(key, value): (&'static str, Value)| {
         let shown = match (&value, value.as_u64()) {
             (_, Some(number)) if key == "ieee" => format!("{number:06x}"),
             (_, Some(number)) if HEXADECIMAL.contains(&key) => format!("{number:#x}"),
             (Value::String(words), _) => words.trim_end().to_owned(),
             _ => value.to_string(),
         };
-        text.push_str(&format!("{key:<10}: {shown}\n"));
-    }
-    for (number, state) in id.psd.iter().take(usize::from(id.npss) + 1).enumerate() {
+        (key.to_owned(), shown)
+    };
+    let state = |(number, state): (usize, &[u8; 32])| {
         let state = power_state(state);
         let unit = if state["max_power_scale"] == 1 { "x 0.1 mW" } else { "x 0.01 W" };
         let operational = if state["non-operational_state"] == 1 { "non-operational" } else { "operational" };
-        text.push_str(&format!(
-            "ps {number:4}   : mp:{} {unit} {operational} enlat:{} exlat:{} rrt:{} rrl:{} rwt:{} rwl:{}\n",
+        let shown = format!(
+            "mp:{} {unit} {operational} enlat:{} exlat:{} rrt:{} rrl:{} rwt:{} rwl:{}",
             state["max_power"],
             state["entry_lat"],
             state["exit_lat"],
@@ -186,9 +185,11 @@ pub fn id_ctrl_text(id: &IdentifyController) -> String {
             state["read_lat"],
             state["write_tput"],
             state["write_lat"],
-        ));
-    }
-    text
+        );
+        (format!("ps {number:4}"), shown)
+    };
+    let states = id.psd.iter().take(usize::from(id.npss) + 1).enumerate().map(state);
+    "NVME Identify Controller:\n".to_owned() + &lines(10, fields(id).0.into_iter().map(field).chain(states))
 }
 
 #[cfg(test)]

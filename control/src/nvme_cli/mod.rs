@@ -29,6 +29,11 @@ impl Fields {
     }
 }
 
+/// Names and what they are, one per line, the colons in column `width`.
+fn lines(width: usize, all: impl IntoIterator<Item = (String, String)>) -> String {
+    all.into_iter().map(|(name, value)| format!("{name:<width$}: {value}\n")).collect()
+}
+
 fn wide(value: u128) -> Value {
     u64::try_from(value).map_or_else(|_| Value::String(value.to_string()), Value::from)
 }

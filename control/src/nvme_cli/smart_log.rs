@@ -3,7 +3,7 @@
 use nvme_spec::log::{self, SmartHealth};
 use serde_json::Value;
 
-use super::Fields;
+use super::{Fields, lines};
 
 /// A data unit is a thousand blocks of 512 bytes.
 const DATA_UNIT_BYTES: f64 = 512_000.0;
@@ -87,7 +87,7 @@ pub fn smart_log_text(health: &SmartHealth) -> String {
         let (name, unit) = scaled.unwrap_or(("KB", 1e3));
         format!("{units} ({:.2} {name})", bytes / unit)
     };
-    let mut lines: Vec<(String, String)> = [
+    let mut all: Vec<(String, String)> = [
         ("critical_warning", health.critical_warning.to_string()),
         ("temperature", degrees(health.composite_temperature_kelvins.get())),
         ("available_spare", format!("{}%", health.available_spare)),
@@ -111,15 +111,15 @@ pub fn smart_log_text(health: &SmartHealth) -> String {
     .into();
     for (number, sensor) in (1..).zip(health.temperature_sensor_kelvins) {
         if sensor.get() != 0 {
-            lines.push((format!("Temperature Sensor {number}"), degrees(sensor.get())));
+            all.push((format!("Temperature Sensor {number}"), degrees(sensor.get())));
         }
     }
     for (index, name) in
         ["T1 Trans Count", "T2 Trans Count", "T1 Total Time", "T2 Total Time"].into_iter().enumerate()
     {
-        lines.push((format!("Thermal Management {name}"), thermal(health, index).to_string()));
+        all.push((format!("Thermal Management {name}"), thermal(health, index).to_string()));
     }
-    lines.iter().map(|(name, value)| format!("{name:<40}: {value}\n")).collect()
+    lines(40, all)
 }
 
 #[cfg(test)]
