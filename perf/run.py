@@ -50,7 +50,7 @@ def programs(options, targets):
         if not options.vega and any(name.startswith("vega") for name in targets):
             packages += ["--package", "vega"]
         subprocess.run(["cargo", "build", "--release", *packages], cwd=ROOT, check=True)
-    for name in ("load", "canned", "pingpong"):
+    for name in ("load", "canned", "pingpong", "silence"):
         found[name.upper()] = os.path.join(built, "release", name)
     found["VEGA"] = os.path.abspath(options.vega) if options.vega else os.path.join(built, "release", "vega")
     return found

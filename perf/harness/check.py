@@ -5,6 +5,7 @@ A verdict is (text, passed): True, False, or None for what could not be judged i
 
 import tomllib
 
+from .idle import NVME_SUFFIX
 from .report import best_peer
 
 # Above this share of time lost to neighbours a verdict says that it is in doubt.
@@ -17,21 +18,23 @@ def check(path, summaries, idle_rows, plan):
         budgets = tomllib.load(file)
     verdicts = [ratio(budget, summaries) for budget in budgets.get("ratio", [])]
     verdicts += [compare(budget, summaries, plan) for budget in budgets.get("compare", [])]
-    verdicts += idle(budgets.get("idle", {}), idle_rows)
+    verdicts += idle(budgets.get("idle", {}), idle_rows, "")
+    verdicts += idle(budgets.get("idle-nvme", {}), idle_rows, NVME_SUFFIX)
     for budget in budgets.get("poll", []):
-        group = summaries.get(("memory", "poll", budget["pattern"]), {})
+        name = f"adaptive ÷ poll, {budget['cell']}, {budget['pattern']}"
+        group = summaries.get(("memory", budget["cell"], budget["pattern"]), {})
         if {"adaptive", "poll"} <= set(group):
             value = group["adaptive"]["iops"] / group["poll"]["iops"]
-            verdicts.append((f"adaptive ÷ poll, {budget['pattern']}: {value:.3f} (at least {budget['at_least']})", value >= budget["at_least"]))
+            verdicts.append((f"{name}: {value:.3f} (at least {budget['at_least']})", value >= budget["at_least"]))
         else:
-            verdicts.append((f"adaptive ÷ poll, {budget['pattern']}: not measured", False))
+            verdicts.append((f"{name}: not measured", False))
     return verdicts
 
 
-def idle(budgets, rows):
+def idle(budgets, rows, suffix):
     """Silence: what it costs, and what the first I/O after it costs beyond the same I/O when busy."""
     by_target = {row["target"]: row for row in rows}
-    vega = by_target.get("vega", {})
+    vega = by_target.get("vega" + suffix, {})
 
     def wake_up_us(row):
         return row["after_silence_p99_us"] - row["busy_p99_us"] if "busy_p99_us" in row else None
@@ -42,7 +45,7 @@ def idle(budgets, rows):
     for key, most in budgets.items():
         value = values[key]
         beside = f"; a thread that sleeps in the kernel: {floor:.0f}" if key == "wake_up_p99_us" and floor else ""
-        text = f"idle {key}: {'not measured' if value is None else f'{value:.2f}'} (at most {most}{beside})"
+        text = f"idle{suffix} {key}: {'not measured' if value is None else f'{value:.2f}'} (at most {most}{beside})"
         verdicts.append((text, value is not None and value <= most))
     return verdicts
 

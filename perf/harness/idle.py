@@ -5,34 +5,110 @@ import statistics
 import subprocess
 import time
 
-from . import clients
+from . import clients, nvme
 from .process import Failure, Program, everything_realtime, free_port, load_average, pinned
 
 SESSIONS = 8
 PAUSE_MS = 20
+# Follows the name of a target where it is asked over NVMe/TCP.
+NVME_SUFFIX = ", NVMe/TCP"
 
 
 def run(bench, plan, poll_target):
     """All the idle cells; a list of plain rows."""
     rows = []
     for target in bench.targets.values():
-        if "memory" not in target.units or (plan.quick and target.name not in ("vega", "canned")):
+        if plan.quick and target.name not in ("vega", "canned"):
             continue
         bench.only(target)
-        row = {"target": target.name, "load_average": load_average()}
-        # The emptiest target spins: what it shows is the price of the client's own sleep.
-        if plan.wants("idle") and target.name != "canned":
-            row["cpu_percent"] = idle_cpu_percent(bench, target, 2.0 if plan.quick else 5.0)
-        if plan.wants("wake"):
-            row.update(wake(bench, target, plan))
-        bench.say("idle " + json.dumps(row))
-        rows.append(row)
+        for protocol in (Iscsi, NvmeTcp):
+            if "memory" not in protocol.places(target):
+                continue
+            row = {"target": target.name + protocol.suffix, "load_average": load_average()}
+            # What spins has no share worth telling; of the emptiest target the wake-up shows the price of the client's own sleep.
+            if plan.wants("idle") and target.name not in ("canned", "spdk"):
+                row["cpu_percent"] = idle_cpu_percent(bench, target, protocol, 2.0 if plan.quick else 5.0)
+            if plan.wants("wake"):
+                row.update(wake(bench, target, protocol, plan))
+            bench.say("idle " + json.dumps(row))
+            rows.append(row)
     if plan.wants("wake"):
         rows.append(sleeper(bench, plan))
         bench.say("idle " + json.dumps(rows[-1]))
     if poll_target is not None and plan.wants("poll"):
         against_poll(bench, plan, poll_target)
     return rows
+
+
+class Iscsi:
+    """Eight silent sessions; a client that sleeps as the target does."""
+
+    suffix = ""
+
+    @staticmethod
+    def places(target):
+        return target.units
+
+    @staticmethod
+    def holder(bench, target, seconds):
+        """A process that holds the sessions, once it does."""
+        unit = target.units["memory"]
+        command = [bench.place.programs["LOAD"], unit.address, unit.name, str(unit.lun), "hold", str(SESSIONS), "0", str(seconds)]
+        holder = start(bench, command)
+        if '"held"' not in holder.stdout.readline():
+            raise Failure(f"{target.name} did not take {SESSIONS} sessions")
+        return holder
+
+    @staticmethod
+    def busy(bench, target, plan):
+        unit = target.units["memory"]
+        return clients.load_raw(bench.place.programs, bench.client_core, unit, "randread", 4096, 1, plan.load_seconds)
+
+    @staticmethod
+    def after_silence(bench, target, seconds):
+        unit = target.units["memory"]
+        return clients.load_raw(bench.place.programs, bench.client_core, unit, "wake", 4096, PAUSE_MS, seconds, sleeps=True)
+
+
+class NvmeTcp:
+    """Eight silent hosts with an I/O queue each; a client that sleeps as the target does."""
+
+    suffix = NVME_SUFFIX
+
+    @staticmethod
+    def places(target):
+        return target.namespaces
+
+    @staticmethod
+    def command(bench, target, *words):
+        place = target.namespaces["memory"]
+        return [bench.place.programs["SILENCE"], f"127.0.0.1:{place.port}", place.nqn, str(place.nsid), *map(str, words)]
+
+    @staticmethod
+    def holder(bench, target, seconds):
+        holder = start(bench, NvmeTcp.command(bench, target, "hold", SESSIONS, seconds))
+        if '"held"' not in holder.stdout.readline():
+            raise Failure(f"{target.name} did not take {SESSIONS} hosts")
+        return holder
+
+    @staticmethod
+    def busy(bench, target, plan):
+        return NvmeTcp.read(bench, target, 0, plan.load_seconds)
+
+    @staticmethod
+    def after_silence(bench, target, seconds):
+        return NvmeTcp.read(bench, target, PAUSE_MS, seconds)
+
+    @staticmethod
+    def read(bench, target, pause_ms, seconds):
+        command = NvmeTcp.command(bench, target, "read", pause_ms, seconds)
+        return json.loads(clients.run(command, bench.client_core, True, seconds + 60))
+
+
+def start(bench, command):
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=pinned(bench.client_core, True)
+    )
 
 
 def sleeper(bench, plan):
@@ -55,16 +131,10 @@ def sleeper(bench, plan):
     return row
 
 
-def idle_cpu_percent(bench, target, seconds):
+def idle_cpu_percent(bench, target, protocol, seconds):
     """Processor time with silent sessions logged in, as a share of one core, in percent."""
-    unit = target.units["memory"]
-    command = [bench.place.programs["LOAD"], unit.address, unit.name, str(unit.lun), "hold", str(SESSIONS), "0", str(seconds + 2)]
-    holder = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=pinned(bench.client_core, True)
-    )
+    holder = protocol.holder(bench, target, seconds + 2)
     try:
-        if '"held"' not in holder.stdout.readline():
-            raise Failure(f"{target.name} did not take {SESSIONS} sessions")
         time.sleep(1)
         mark, start = target.program.cpu_mark(), time.monotonic()
         time.sleep(seconds)
@@ -75,20 +145,16 @@ def idle_cpu_percent(bench, target, seconds):
     return 100 * used / elapsed
 
 
-def wake(bench, target, plan):
+def wake(bench, target, protocol, plan):
     """One read every 20 ms against one read after the other: p50 and p99 of both, in microseconds."""
-    unit = target.units["memory"]
     seconds = 2.5 if plan.quick else 4.0
     found = {"after_silence": [], "busy": []}
-    place = bench.place
     for _ in range(plan.rounds):
-        busy = bench.least_disturbed(
-            target.program, lambda: clients.load_raw(place.programs, bench.client_core, unit, "randread", 4096, 1, plan.load_seconds)
-        )
+        busy = bench.least_disturbed(target.program, lambda: protocol.busy(bench, target, plan))
         # Both ends sleep most of the time now, and must not wait for their neighbours when they wake.
         if target.name != "canned":
             target.program.set_realtime(True)
-        silence = clients.load_raw(place.programs, bench.client_core, unit, "wake", 4096, PAUSE_MS, seconds, sleeps=True)
+        silence = protocol.after_silence(bench, target, seconds)
         target.program.set_realtime(target.sleeps or everything_realtime["on"])
         found["busy"].append(busy["latency_us"])
         found["after_silence"].append(silence["latency_us"])
@@ -108,14 +174,16 @@ def against_poll(bench, plan, poll_target):
         patterns = [pattern for pattern in clients.PATTERNS if pattern.direction == "randread"]
         for number in range(1, plan.rounds + 1):
             for pattern in patterns:
-                for target, name in ((adaptive, "adaptive"), (poll_target, "poll")):
-                    poll_target.program.freeze()
-                    bench.only(target)
-                    target.program.thaw()
+                for cell, client in (("poll", clients.load), ("poll-nvme", nvme.bench)):
+                    for target, name in ((adaptive, "adaptive"), (poll_target, "poll")):
+                        poll_target.program.freeze()
+                        bench.only(target)
+                        target.program.thaw()
+                        places = target.units if client is clients.load else target.namespaces
 
-                    def measure(unit=target.units["memory"], pattern=pattern):
-                        return clients.load(bench.place.programs, bench.client_core, unit, pattern, plan.load_seconds, 0)
+                        def measure(client=client, unit=places["memory"], pattern=pattern):
+                            return client(bench.place.programs, bench.client_core, unit, pattern, plan.load_seconds, 0)
 
-                    bench.note(name, "memory", "poll", pattern.name, number, bench.least_disturbed(target.program, measure))
+                        bench.note(name, "memory", cell, pattern.name, number, bench.least_disturbed(target.program, measure))
     finally:
         poll_target.stop()

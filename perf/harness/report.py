@@ -124,11 +124,13 @@ def client_comparison(summaries):
 
 def poll_table(summaries):
     rows = []
-    for pattern in clients.PATTERNS:
-        group = summaries.get(("memory", "poll", pattern.name))
-        if group and {"adaptive", "poll"} <= set(group):
+    for cell, protocol in (("poll", "iSCSI"), ("poll-nvme", "NVMe/TCP")):
+        for pattern in clients.PATTERNS:
+            group = summaries.get(("memory", cell, pattern.name))
+            if not group or not {"adaptive", "poll"} <= set(group):
+                continue
             ratio = group["adaptive"]["iops"] / group["poll"]["iops"]
-            rows.append([pattern.title, entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**"])
+            rows.append([f"{protocol}, {pattern.title}", entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**"])
     if not rows:
         return []
     return ["### Adaptive against poll mode, under load (goal: within 3 %)\n\n" + table(["", "adaptive", "poll", "adaptive ÷ poll"], rows)]
