@@ -5,6 +5,7 @@
 mod controller;
 mod medium;
 mod port;
+mod spoil;
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use nvme_spec::log::AnaState;
 use reactor::sim::SimWorld;
 
 use port::Port;
+pub use spoil::Spoil;
 
 pub const SUBSYSTEM_NQN: &str = "nqn.2014-08.org.example:remote";
 pub const UUID: [u8; 16] = [0x5e; 16];
@@ -45,6 +47,10 @@ pub struct Script {
     pub fail_next: Option<Status>,
     /// The next I/O command is answered with a CID that is not in flight, once.
     pub wrong_cid: bool,
+    /// Connect is answered with AUTHREQ.
+    pub authreq: u16,
+    /// Whatever it says is wrong now and then.
+    pub spoil: Option<Spoil>,
     /// Namespace UUID to show instead of the right one.
     pub other_uuid: Option<[u8; 16]>,
     /// Records of the discovery log page, and how often its generation changes after its header was read.

@@ -4,6 +4,7 @@ mod compare;
 mod connecting;
 mod discovery;
 mod failover;
+mod hostile;
 mod io;
 
 use std::net::SocketAddr;
@@ -103,14 +104,23 @@ impl Rig {
         panic!("never: {what}; paths {:?}", self.namespace.paths());
     }
 
+    /// With whatever the buffers hold.
+    fn submit_blocks(&mut self, op: Op, block_bytes: u32) -> u64 {
+        let sgl = self.core.buffers.alloc(op.payload_bytes(block_bytes) as usize).expect("memory");
+        self.submit_sgl(op, sgl)
+    }
+
     fn submit(&mut self, op: Op, bytes: &[u8]) -> u64 {
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        let length = op.payload_bytes(4096) as usize;
-        let mut sgl = self.core.buffers.alloc(length).expect("memory");
+        let mut sgl = self.core.buffers.alloc(op.payload_bytes(4096) as usize).expect("memory");
         if !bytes.is_empty() {
             sgl.copy_in(0, bytes);
         }
+        self.submit_sgl(op, sgl)
+    }
+
+    fn submit_sgl(&mut self, op: Op, sgl: Sgl) -> u64 {
+        let tag = self.next_tag;
+        self.next_tag += 1;
         if let Some(done) = self.namespace.submit(Io { tag, op, sgl }) {
             self.answered.push(done);
         }

@@ -122,7 +122,11 @@ impl Port {
         } else {
             let cntlid = data.cntlid.get();
             let controller = self.controllers.iter().find(|controller| controller.cntlid == cntlid);
-            assert_eq!(controller.expect("an I/O queue of a live controller").cc.en(), 1);
+            // The host was told another identifier, or the controller is gone.
+            let Some(controller) = controller else {
+                return self.answer(index, id, Cqe::new(0, Status::CONNECT_INVALID_PARAMETERS));
+            };
+            assert_eq!(controller.cc.en(), 1);
             cntlid
         };
         let connection = self.connections[index].as_mut().expect("it gave the command");
@@ -133,7 +137,7 @@ impl Port {
             sq_flow_control: connect.cattr & 4 == 0,
         });
         let mut cqe = Cqe::new(0, Status::SUCCESS);
-        cqe.dw0 = U32::new(ConnectResult { cntlid, authreq: 0 }.dword());
+        cqe.dw0 = U32::new(ConnectResult { cntlid, authreq: self.script.authreq }.dword());
         self.answer(index, id, cqe);
     }
 
@@ -180,6 +184,9 @@ impl Port {
         match page {
             Ok(mut page) => {
                 page.resize(sgl_bytes as usize, 0);
+                if let Some(spoil) = &mut self.script.spoil {
+                    spoil.page(&mut page);
+                }
                 let connection = self.connections[index].as_mut().expect("it gave the command");
                 connection.queue.complete_read(id, Cqe::new(0, Status::SUCCESS), Data::Heap(page));
             }

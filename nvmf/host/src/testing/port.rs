@@ -36,7 +36,7 @@ impl Admission for Memory<'_> {
 }
 
 pub(super) struct Connection {
-    stream: Box<dyn Stream>,
+    pub(super) stream: Box<dyn Stream>,
     pub(super) queue: TargetQueue<Data>,
     /// Queue and controller, after Connect.
     pub(super) qid: Option<u16>,
@@ -111,6 +111,7 @@ impl Port {
         }
         for index in 0..self.connections.len() {
             self.take_events(index);
+            self.spoil_stream(index);
             self.send(index);
         }
     }
@@ -155,13 +156,16 @@ impl Port {
         let connection = self.connections[index].as_ref().expect("it gave the command");
         let is_io = connection.qid.is_some_and(|qid| qid > 0);
         if sqe.fabrics_type().is_none() && is_io {
-            return self.on_io(index, id, sqe, data);
+            self.script.seen.push(sqe.opcode);
+            match self.script.spoil {
+                Some(_) => return self.spoiled_io(index, id, command.sgl_bytes),
+                None => return self.on_io(index, id, sqe, data),
+            }
         }
         self.on_admin(index, id, &sqe, &data, command.sgl_bytes);
     }
 
     fn on_io(&mut self, index: usize, id: CommandId, sqe: Sqe, data: Vec<u8>) {
-        self.script.seen.push(sqe.opcode);
         if self.script.silent {
             return;
         }
@@ -195,7 +199,10 @@ impl Port {
         self.execute(index, work);
     }
 
-    pub(super) fn answer(&mut self, index: usize, id: CommandId, cqe: Cqe) {
+    pub(super) fn answer(&mut self, index: usize, id: CommandId, mut cqe: Cqe) {
+        if let Some(spoil) = &mut self.script.spoil {
+            spoil.completion(&mut cqe);
+        }
         if let Some(connection) = &mut self.connections[index] {
             connection.queue.complete(id, cqe);
         }

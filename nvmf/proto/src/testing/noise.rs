@@ -11,6 +11,17 @@ impl Default for Noise {
 }
 
 impl Noise {
+    /// Another generator for each seed.
+    pub fn seeded(seed: u64) -> Self {
+        Self(Self::default().0 ^ seed.wrapping_mul(0xff51_afd7_ed55_8ccd))
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        let low = u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()]);
+        low as usize % bound
+    }
+
     /// The next `length_bytes` of it.
     pub fn bytes(&mut self, length_bytes: usize) -> Vec<u8> {
         (0..length_bytes).map(|_| self.byte()).collect()

@@ -318,3 +318,62 @@ fn repeated_resets_and_disconnects_wait_once() {
     assert_eq!(admin.property(CSTS), Ok(0));
     assert!(world.cores.borrow()[0].barriers.is_empty());
 }
+
+/// CVE-2023-5178: where a queue cannot be had, what was made for it is given up once.
+#[test]
+fn a_queue_beyond_what_a_core_holds_is_refused_and_leaves_nothing() {
+    use crate::limits::{IO_QUEUES_MAX, QUEUE_ENTRIES_MAX, QUEUE_ENTRIES_PER_CORE_MAX};
+    let world = World::served(21);
+    world.sim.set_net_faults(quiet_network());
+    let hosts = QUEUE_ENTRIES_PER_CORE_MAX / usize::from(IO_QUEUES_MAX) / usize::from(QUEUE_ENTRIES_MAX) + 1;
+    let admins: Vec<Queue<'_>> = (0..hosts as u8).map(|number| world.admin(&host(number))).collect();
+    let connect = |at: usize, qid| {
+        let mut queue = world.queue();
+        let data = connect_data(&host(at as u8), admins[at].cntlid);
+        let status = queue.connect_with(&connect_command(qid, QUEUE_ENTRIES_MAX), &data).status();
+        if status.is_success() { Ok(queue) } else { Err(status) }
+    };
+    let mut queues = Vec::new();
+    let mut refused = 0;
+    for at in 0..admins.len() {
+        for qid in 1..=IO_QUEUES_MAX {
+            match connect(at, qid) {
+                Ok(queue) => queues.push((at, qid, queue)),
+                Err(status) => {
+                    assert_eq!(status.code(), Status::CONNECT_CONTROLLER_BUSY);
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused >= usize::from(IO_QUEUES_MAX), "{refused} were refused");
+    assert!(world.cores.borrow()[0].queue_entries <= QUEUE_ENTRIES_PER_CORE_MAX);
+    // What goes makes room, for as much and no more.
+    let (at, qid, queue) = queues.pop().expect("many were made");
+    drop(queue);
+    world.turns(20);
+    let again = connect(at, qid);
+    assert!(again.is_ok() && connect(admins.len() - 1, IO_QUEUES_MAX).is_err());
+    drop((again, queues));
+    world.turns(50);
+    is_served(&world);
+    drop(admins);
+    assert_nothing_is_left(&world);
+}
+
+/// Reliability list, scenario 108, as far as it goes without authentication: nobody is led to believe that there is any.
+#[test]
+fn authentication_that_is_not_offered_is_refused() {
+    let world = World::served(22);
+    let mut queue = world.queue();
+    let cqe = queue.connect_with(&connect_command(0, 32), &connect_data(&host(1), 0xffff));
+    assert_eq!((cqe.status(), ConnectResult::of(&cqe).authreq), (Status::SUCCESS, 0));
+    queue.enable();
+    for fctype in [FabricsType::AUTHENTICATION_SEND, FabricsType::AUTHENTICATION_RECEIVE] {
+        let mut sqe = *Connect::command().as_sqe();
+        sqe.nsid = U32::new(u32::from(fctype.0));
+        assert_eq!(sqe.fabrics_type(), Some(fctype));
+        assert_eq!(queue.status(sqe), Status::INVALID_OPCODE.with_dnr());
+    }
+    assert!(queue.property(CSTS).is_ok(), "the connection goes on");
+}

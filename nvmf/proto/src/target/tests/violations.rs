@@ -280,6 +280,23 @@ fn a_transfer_tag_lives_as_long_as_its_r2t() {
     refused(&mut bench, &late, HEADER, 10);
 }
 
+/// A command that waits for memory has a transfer tag of nobody's: no guess finds a buffer that is not there.
+#[test]
+fn data_for_a_command_that_has_no_memory_yet_is_refused() {
+    for ttag in (0..64).chain((0..=u16::MAX).step_by(509)) {
+        let mut bench = Bench::connected(Options::default());
+        bench.admission.set_budget(0);
+        bench.capsule(&sqe(6, WRITE, SglDescriptor::transport(512)), &[]).unwrap();
+        assert!(bench.queue.wants_memory());
+        let wire = bench.host.h2c_data(6, ttag, 0, FLAG_LAST_PDU, &[1; 512]);
+        refused(&mut bench, &wire, HEADER, 10);
+        // Memory that comes too late changes nothing.
+        bench.admission.set_budget(4096);
+        bench.queue.retry(&mut bench.admission);
+        bench.no_event();
+    }
+}
+
 #[test]
 fn every_bit_of_a_header_is_protected_by_its_digest() {
     for bit in 64..(72 + 4) * 8 {
