@@ -66,7 +66,6 @@ private_source_lists() {
 fetch_fio() {
     local version=$1 build=$2
     local state="$cache/apt"
-    install_missing gcc make pkg-config dpkg-dev libaio-dev zlib1g-dev libiscsi-dev
     private_source_lists "$state"
     rm -rf "$build" && mkdir -p "$build"
     local options=(-o Dir::Etc::sourcelist=/dev/null -o "Dir::Etc::sourceparts=$state/sources.list.d" -o "Dir::State::lists=$state/lists" -o APT::Sandbox::User=root)
@@ -79,6 +78,7 @@ fetch_fio() {
 build_fio() {
     local version=$1 target=$2
     local build="$cache/build"
+    install_missing gcc make pkg-config dpkg-dev libaio-dev zlib1g-dev libiscsi-dev
     fetch_fio "$version" "$build"
     say "building fio with the libiscsi engine"
     (cd "$build/fio" && ./configure --enable-libiscsi --disable-native >configure.log 2>&1 && grep -q '^iscsi engine  *yes' configure.log &&
@@ -94,6 +94,8 @@ if [ "${1:-}" = fio-headers ]; then
     version=$(apt-cache policy fio | awk '/Candidate:/ { print $2 }')
     headers="$cache/fio-headers-${version//[^A-Za-z0-9._-]/_}"
     if [ ! -e "$headers/config-host.h" ]; then
+        # What an engine needs of the headers needs no library.
+        install_missing gcc make dpkg-dev
         fetch_fio "$version" "$headers.new"
         (cd "$headers.new/fio" && ./configure --disable-native >configure.log 2>&1) || die "fio's source could not be configured"
         rm -rf "$headers" && mv "$headers.new/fio" "$headers" && rm -rf "$headers.new"

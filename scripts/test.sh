@@ -59,9 +59,11 @@ do_vm() {
     RUSTFLAGS="-C target-feature=+crt-static" cargo build --profile guest --package vega --package vm_load --package vm_nvme \
         --target x86_64-unknown-linux-gnu --target-dir "$target/vm" || return 1
     cargo build --release --package vm || return 1
+    # For the fio of the guest, which is the one of this machine's package sources.
+    perf/fio-engine/build.sh || return 1
     local programs="$target/vm/x86_64-unknown-linux-gnu/guest"
     timeout --kill-after=10 1500 "$target/release/vm" --vega "$programs/vega" --load "$programs/vm_load" \
-        --nvme "$programs/vm_nvme" --logs "$logs/vm" run
+        --nvme "$programs/vm_nvme" --fio-engine "$target/libvega_fio.so" --logs "$logs/vm" run
 }
 do_fuzz() { scripts/install.sh fuzz && scripts/fuzz.sh "${VEGA_FUZZ_SECONDS:-60}"; }
 

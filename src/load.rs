@@ -1,11 +1,15 @@
 //! Joins `vega bench` to the load generator.
 
-use bench::{BenchError, Order, Pacing, Plan};
+use bench::{BenchError, Order, Pacing, Plan, Stop};
 use control::cli::{BenchAnswer, BenchOptions, BenchRefusal};
 
-/// Makes a load and says what came of it.
+/// Makes a load and says what came of it. Ctrl-C and SIGTERM end it early, in good order.
 pub fn run_bench(options: &BenchOptions) -> Result<BenchAnswer, BenchRefusal> {
-    let report = plan(options).and_then(|plan| bench::run(&plan)).map_err(|error| refusal(&error))?;
+    let load = |plan: &Plan| {
+        let stop = Stop::on_signals().map_err(BenchError::Signals)?;
+        bench::run(plan, &stop)
+    };
+    let report = plan(options).and_then(|plan| load(&plan)).map_err(|error| refusal(&error))?;
     Ok(BenchAnswer {
         value: serde_json::to_value(&report).expect("a report is plain data"),
         table: report.table(),
@@ -24,6 +28,7 @@ fn plan(options: &BenchOptions) -> Result<Plan, BenchError> {
         (Some(rate), false) => Pacing::Constant(rate),
         (Some(rate), true) => Pacing::Poisson(rate),
     };
+    let target = Plan::for_text(&options.target)?;
     Ok(Plan {
         order: if options.random { Order::Random } else { Order::Sequential },
         read_percent: options.read_percent,
@@ -34,13 +39,15 @@ fn plan(options: &BenchOptions) -> Result<Plan, BenchError> {
         warm_up: options.warm_up,
         runtime: options.runtime,
         bytes_max: options.bytes_max,
-        processor: options.processor,
-        client_name: options.client_name.clone(),
-        header_digest: options.header_digest,
-        data_digest: options.data_digest,
+        processors: options.processors.clone(),
+        client_name: options.client_name.clone().or(target.client_name),
+        header_digest: options.header_digest || target.header_digest,
+        data_digest: options.data_digest || target.data_digest,
         verify: options.verify,
         overwrite_data: options.overwrite_data,
+        confirm_serial: options.confirm_serial.clone().or(target.confirm_serial),
+        no_iommu: options.no_iommu || target.no_iommu,
         seed: options.seed,
-        ..Plan::new(options.target.parse()?)
+        target: target.target,
     })
 }

@@ -14,7 +14,7 @@ use super::output::Printer;
 /// What was asked for, as plain data; the generator checks it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BenchOptions {
-    /// URL of the target.
+    /// The target: a URL, or the words of a transport identifier.
     pub target: String,
     /// Random places instead of one after the other.
     pub random: bool,
@@ -36,8 +36,8 @@ pub struct BenchOptions {
     pub warm_up: Duration,
     /// Ends the run earlier.
     pub bytes_max: Option<u64>,
-    /// Processor of the generator.
-    pub processor: Option<usize>,
+    /// Processors of the generators; none is one that the system chooses.
+    pub processors: Vec<usize>,
     /// Header digests.
     pub header_digest: bool,
     /// Data digests.
@@ -48,6 +48,10 @@ pub struct BenchOptions {
     pub verify: bool,
     /// Data may be destroyed.
     pub overwrite_data: bool,
+    /// The serial number of a controller of this machine that may be taken with all that is on it.
+    pub confirm_serial: Option<String>,
+    /// It may be driven without an IOMMU.
+    pub no_iommu: bool,
     /// Start of the random sequence.
     pub seed: u64,
     /// Where the picture goes.
@@ -144,6 +148,17 @@ mod tests {
         assert!(options.random && options.poisson && options.verify && !options.overwrite_data);
         assert_eq!((options.read_percent, options.request_bytes, options.depth), (70, 8192, 32));
         assert_eq!((options.rate_per_second, options.runtime), (Some(1e4), Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn targets_may_be_words_and_processors_a_list() {
+        let options = start(
+            "vega bench trtype=pcie traddr=0000:01:00.0 ns=2 --core 2,3 --confirm-serial S1 --no-iommu",
+        )
+        .options;
+        assert_eq!(options.target, "trtype=pcie traddr=0000:01:00.0 ns=2");
+        assert_eq!((options.processors, options.confirm_serial.as_deref()), (vec![2, 3], Some("S1")));
+        assert!(options.no_iommu);
     }
 
     #[test]

@@ -1,15 +1,19 @@
 //! Why a run was refused or ended early.
 
+use nvme::{End, Refusal};
+use nvme_pci::PciError;
 use nvmf_host::EndCause;
 use reactor::core::CoreError;
+use vfio::VfioError;
 
 /// Why there is no result. Messages say what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// The target is not an address that is understood.
     #[error(
-        "{input:?} is no target: {reason}; targets look like nvme-tcp://192.0.2.1:4420/nqn.2026-11.io.vega:data?nsid=1 or \
-         iscsi://192.0.2.1:3260/iqn.2026-11.io.vega:data/0"
+        "{input:?} is no target: {reason}; targets look like nvme-tcp://192.0.2.1:4420/nqn.2026-11.io.vega:data?nsid=1, \
+         iscsi://192.0.2.1:3260/iqn.2026-11.io.vega:data/0, nvme-pcie://0000:01:00.0?nsid=1, nvme-emulated://1GiB, or the \
+         words of a transport identifier: trtype=pcie traddr=0000:01:00.0 ns=1"
     )]
     Target {
         /// What was given.
@@ -55,6 +59,37 @@ pub enum BenchError {
     /// The core ended without an answer; it has said why.
     #[error("the generator ended without a result")]
     Lost,
+    /// Somebody ended it before it had measured anything.
+    #[error("interrupted before anything was measured")]
+    Interrupted,
+    /// Another generator of the run has failed; its error is the one to tell.
+    #[error("another core of the run has failed")]
+    Elsewhere,
+    /// Signals could not be listened to.
+    #[error("cannot listen to signals: {0}")]
+    Signals(std::io::Error),
+    /// No memory for the buffers.
+    #[error(
+        "there are no {bytes} bytes of memory for buffers; ask for less with --depth, --queues or --block-size"
+    )]
+    Buffers {
+        /// All of them together.
+        bytes: u64,
+    },
+    /// The controller is not given to user space.
+    #[error(transparent)]
+    Pci(#[from] PciError),
+    /// The controller cannot be driven from user space.
+    #[error(transparent)]
+    Vfio(#[from] VfioError),
+    /// A controller of this machine is not to be written to.
+    #[error("{target} is not used: {cause}")]
+    Local {
+        /// The target.
+        target: String,
+        /// Why.
+        cause: LocalCause,
+    },
     /// No association with an NVMe controller, or it ended.
     #[error("the connection to {target} ended: {cause}")]
     Ended {
@@ -171,7 +206,71 @@ pub enum BenchError {
 impl BenchError {
     /// True when the run was never begun because it was asked for in a wrong way.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Target { .. } | Self::Option { .. } | Self::Contradiction { .. })
+        match self {
+            Self::Target { .. } | Self::Option { .. } | Self::Contradiction { .. } => true,
+            Self::Pci(error) => error.is_usage(),
+            Self::Local { cause: LocalCause::Serial { .. }, .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// Why a controller that this process drives itself cannot be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LocalCause {
+    /// The device below it does not do what it must.
+    #[error(transparent)]
+    Device(#[from] nvme::device::DeviceError),
+    /// It ended.
+    #[error("the controller was lost: {}", how_it_ended(*.0))]
+    Ended(End),
+    /// The thread that keeps it is gone.
+    #[error("nobody keeps the controller any more")]
+    Unkept,
+    /// The namespace is of a kind that is not driven.
+    #[error("namespace {nsid}: {refusal}")]
+    Namespace {
+        /// Which.
+        nsid: u32,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// It takes no writes.
+    #[error("namespace {nsid} is write-protected")]
+    WriteProtected {
+        /// Which.
+        nsid: u32,
+    },
+    /// The serial number that was typed is another one's.
+    #[error("its serial number is {found:?}, not {given:?}")]
+    Serial {
+        /// What was typed.
+        given: String,
+        /// What it says.
+        found: String,
+    },
+    /// Something lies on the namespace.
+    #[error(
+        "namespace {nsid} holds {what} (its mark is at byte {offset_bytes}), and this load would destroy it; if it may, type the \
+         controller's serial number: --confirm-serial {serial}"
+    )]
+    Labelled {
+        /// Which.
+        nsid: u32,
+        /// What was recognised.
+        what: &'static str,
+        /// Where.
+        offset_bytes: u64,
+        /// What would have to be typed.
+        serial: String,
+    },
+}
+
+fn how_it_ended(end: End) -> String {
+    match end {
+        End::ShutDown { .. } => "it was shut down".to_owned(),
+        End::Removed => "it was removed".to_owned(),
+        End::Faulted(fault) => fault.to_string(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! The poller that makes the load.
 //!
 //! ```text
-//!  Starting ─▶ Sampling ─▶ Running ─▶ Draining ─▶ Closing ─▶ Done
-//!  (driver)    (if it       (warm-up,  (answers    (good
-//!      │        writes)      measured)  to come)    leave)
-//!      └───────────┴────────────┴──────────┴──────────▶ with an error
+//!  Starting ─▶ Sampling ─▶ Gathering ─▶ Running ─▶ Draining ─▶ Closing ─▶ Done
+//!  (driver)    (if it       (the other   (warm-up,  (answers    (good
+//!      │        writes)      generators)  measured)  to come)    leave)
+//!      └───────────┴─────────────┴───────────┴──────────┴──────────▶ with an error
 //! ```
 
 mod load;
@@ -17,15 +17,16 @@ use std::time::Duration;
 use reactor::poller::{Poller, Progress};
 use reactor::time::{Clock, Time};
 
-use crate::driver::{Answer, Driver, Geometry, Kind, Request};
+use crate::driver::{Answer, Driver, Geometry, Kind, Payload, Request};
 use crate::error::BenchError;
 use crate::ledger::Ledger;
-use crate::limits::{CLOSE_TIMEOUT_S, SAMPLES, START_TIMEOUT_S, VERIFIED_PLACES_MAX};
+use crate::limits::{SAMPLES, START_TIMEOUT_S, VERIFIED_PLACES_MAX};
 use crate::pace::Pace;
 use crate::places::{Places, Sequence};
 use crate::plan::Plan;
 use crate::stamp;
 use crate::tally::Outcome;
+use crate::team::{EndAsked, Member};
 use load::Load;
 
 pub type Finished = Result<Outcome, BenchError>;
@@ -38,6 +39,10 @@ enum Phase {
     Sampling {
         next: u64,
         in_flight: u64,
+    },
+    /// Waits until all generators of the run can begin.
+    Gathering {
+        deadline: Time,
     },
     Running(Box<Load>),
     /// The load is over; answers are awaited.
@@ -53,9 +58,9 @@ enum Phase {
 }
 
 /// One request in flight, or room for one.
-struct Slot {
-    read: Vec<u8>,
-    write: Vec<u8>,
+struct Slot<D> {
+    read: D,
+    write: D,
     kind: Kind,
     place: u64,
     intended: Time,
@@ -65,12 +70,16 @@ struct Slot {
 struct Ground {
     geometry: Geometry,
     blocks_per_request: u32,
+    /// The first block of this generator's share.
+    first_block: u64,
+    /// Places of that share.
     places: u64,
 }
 
 /// See the module's documentation.
-pub struct Generator<D> {
+pub struct Generator<D: Driver> {
     plan: Plan,
+    member: Member,
     /// The target, for messages.
     shown: String,
     driver: D,
@@ -79,16 +88,23 @@ pub struct Generator<D> {
     run: u64,
     phase: Phase,
     ground: Option<Ground>,
-    slots: Vec<Slot>,
+    slots: Vec<Slot<D::Data>>,
     /// Slots without a request, the longest idle first, so that all queues are used alike.
     free: VecDeque<u32>,
-    answers: Vec<Answer>,
+    answers: Vec<Answer<D::Data>>,
     result: Option<Sender<Finished>>,
 }
 
 impl<D: Driver> Generator<D> {
     /// A generator that sends what came of it to `result`.
-    pub fn new(plan: Plan, driver: D, clock: Rc<dyn Clock>, run: u64, result: Sender<Finished>) -> Self {
+    pub fn new(
+        plan: Plan,
+        member: Member,
+        driver: D,
+        clock: Rc<dyn Clock>,
+        run: u64,
+        result: Sender<Finished>,
+    ) -> Self {
         let deadline = clock.now().after(Duration::from_secs(START_TIMEOUT_S));
         let slots = plan.slots();
         Self {
@@ -102,6 +118,7 @@ impl<D: Driver> Generator<D> {
             free: (0..slots).collect(),
             answers: Vec::with_capacity(slots as usize),
             plan,
+            member,
             result: Some(result),
         }
     }
@@ -114,7 +131,7 @@ impl<D: Driver> Generator<D> {
             return Err(BenchError::BlockSize { target, logical_block_bytes });
         }
         let blocks_per_request = self.plan.request_bytes / logical_block_bytes;
-        let places = geometry.length_blocks / u64::from(blocks_per_request);
+        let (first, places) = self.member.share(geometry.length_blocks / u64::from(blocks_per_request));
         let depth = self.plan.slots();
         // A verifying run has one request at a place at a time.
         let least = if self.plan.verify { 2 * u64::from(depth) } else { 1 };
@@ -124,30 +141,36 @@ impl<D: Driver> Generator<D> {
         if self.plan.verify && places > VERIFIED_PLACES_MAX {
             return Err(BenchError::TooLarge { target });
         }
-        Ok(Ground { geometry, blocks_per_request, places })
+        let first_block = first * u64::from(blocks_per_request);
+        Ok(Ground { geometry, blocks_per_request, first_block, places })
     }
 
-    fn make_slots(&mut self, geometry: Geometry) {
+    fn make_slots(&mut self, geometry: Geometry) -> Result<(), BenchError> {
         let bytes = self.plan.request_bytes as usize;
         let samples = self.plan.writes() && !self.plan.overwrite_data;
         let mut sequence = Sequence::new(self.run);
         for _ in 0..self.plan.slots() {
             let mut slot = Slot {
-                read: Vec::new(),
-                write: Vec::new(),
+                read: D::Data::default(),
+                write: D::Data::default(),
                 kind: Kind::Read,
                 place: 0,
                 intended: Time::ZERO,
             };
+            let no_memory = BenchError::Buffers { bytes: self.plan.buffer_bytes() };
             if self.plan.reads() || samples {
-                slot.read = vec![0; bytes];
+                slot.read = self.driver.buffer(bytes).ok_or(no_memory)?;
             }
             if self.plan.writes() {
-                slot.write = vec![0; bytes];
-                stamp::fill(&mut slot.write, geometry.logical_block_bytes as usize, &mut sequence);
+                let no_memory = BenchError::Buffers { bytes: self.plan.buffer_bytes() };
+                slot.write = self.driver.buffer(bytes).ok_or(no_memory)?;
+                for run in slot.write.runs_mut() {
+                    stamp::fill(run, geometry.logical_block_bytes as usize, &mut sequence);
+                }
             }
             self.slots.push(slot);
         }
+        Ok(())
     }
 
     fn poll_start(&mut self, now: Time, deadline: Time) {
@@ -162,29 +185,52 @@ impl<D: Driver> Generator<D> {
             Ok(ground) => self.ground = Some(ground),
             Err(error) => return self.finish(Err(error), now),
         }
-        self.make_slots(geometry);
+        if let Err(error) = self.make_slots(geometry) {
+            return self.finish(Err(error), now);
+        }
         if self.plan.writes() && !self.plan.overwrite_data {
             self.phase = Phase::Sampling { next: 0, in_flight: 0 };
         } else {
+            self.gather();
+        }
+    }
+
+    /// This one could begin; making the buffers took time.
+    fn gather(&mut self) {
+        self.member.set_ready();
+        let deadline = self.clock.now().after(Duration::from_secs(START_TIMEOUT_S));
+        self.phase = Phase::Gathering { deadline };
+        self.poll_gather(self.clock.now(), deadline);
+    }
+
+    fn poll_gather(&mut self, now: Time, deadline: Time) {
+        if self.member.all_ready() {
             self.begin_load();
+        } else if now >= deadline {
+            let error = BenchError::StartTimeout { target: self.shown.clone(), seconds: START_TIMEOUT_S };
+            self.finish(Err(error), now);
         }
     }
 
     fn begin_load(&mut self) {
         let ground = self.ground.as_ref().expect("the target was surveyed");
-        let plan = &self.plan;
-        // Making the buffers took time.
+        let (plan, member) = (&self.plan, &self.member);
         let now = self.clock.now();
         let warm_up = if plan.bytes_max.is_some() { Duration::ZERO } else { plan.warm_up };
         let from = now.after(warm_up);
         let logical = ground.geometry.logical_block_bytes;
-        let per_place = u64::from(ground.blocks_per_request);
-        let ledger = plan.verify.then(|| Ledger::new(self.run, ground.places, per_place, logical));
+        let blocks = (ground.first_block, u64::from(ground.blocks_per_request));
+        let ledger = plan.verify.then(|| Ledger::new(self.run, ground.places, blocks, logical));
+        // Each generator makes its share, at places of its own sequence.
+        let seed = plan.seed.wrapping_add(u64::from(member.index()) << 32);
+        let request_bytes = u64::from(plan.request_bytes);
+        let bytes_max = plan.bytes_max.map(|bytes| member.share(bytes / request_bytes).1 * request_bytes);
         let load = Load::new(
-            ground.geometry,
-            Places::new(plan, ground.places, ground.blocks_per_request),
-            Pace::new(plan.pacing, now, plan.seed),
+            ground,
+            Places::new(plan, ground.places, seed),
+            Pace::new(plan.pacing.share(member.count()), now, seed),
             ledger,
+            bytes_max,
             (from, from.after(plan.runtime)),
         );
         self.phase = Phase::Running(Box::new(load));
@@ -205,7 +251,8 @@ impl<D: Driver> Generator<D> {
             let slot = &mut self.slots[tag as usize];
             slot.place = place;
             let length_blocks = per_place as u32;
-            let request = Request { tag, kind: Kind::Read, lba: place * per_place, length_blocks };
+            let lba = ground.first_block + place * per_place;
+            let request = Request { tag, kind: Kind::Read, lba, length_blocks };
             match self.driver.submit(now, request, std::mem::take(&mut slot.read)) {
                 Ok(()) => (*next, *in_flight) = (*next + 1, *in_flight + 1),
                 Err(data) => {
@@ -216,14 +263,14 @@ impl<D: Driver> Generator<D> {
             }
         }
         if *next == samples && *in_flight == 0 {
-            self.begin_load();
+            self.gather();
         }
     }
 
-    fn on_sample(&mut self, answer: Answer) -> Result<(), BenchError> {
+    fn on_sample(&mut self, answer: Answer<D::Data>) -> Result<(), BenchError> {
         let ground = self.ground.as_ref().expect("the target was surveyed");
         let slot = &mut self.slots[answer.tag as usize];
-        let first = slot.place * u64::from(ground.blocks_per_request);
+        let first = ground.first_block + slot.place * u64::from(ground.blocks_per_request);
         self.free.push_back(answer.tag);
         slot.read = answer.data;
         if let Phase::Sampling { in_flight, .. } = &mut self.phase {
@@ -232,11 +279,9 @@ impl<D: Driver> Generator<D> {
         if let Some(status) = answer.failure {
             return Err(BenchError::Unreadable { target: self.shown.clone(), lba: first, status });
         }
-        let blocks = slot.read.chunks_exact(ground.geometry.logical_block_bytes as usize);
-        let foreign =
-            (first..).zip(blocks).find(|(_, block)| !stamp::is_marked(block) && !stamp::is_zero(block));
-        match foreign {
-            Some((lba, _)) => Err(BenchError::HoldsData { target: self.shown.clone(), lba }),
+        let block_bytes = ground.geometry.logical_block_bytes as usize;
+        match stamp::first_foreign(slot.read.runs(), block_bytes) {
+            Some(at) => Err(BenchError::HoldsData { target: self.shown.clone(), lba: first + at }),
             None => Ok(()),
         }
     }
@@ -246,8 +291,11 @@ impl<D: Driver> Generator<D> {
         if matches!(self.phase, Phase::Closing { .. } | Phase::Done) {
             return;
         }
+        if finished.is_err() {
+            self.member.stop().raise(EndAsked::Failed);
+        }
         self.driver.close(now);
-        let deadline = now.after(Duration::from_secs(CLOSE_TIMEOUT_S));
+        let deadline = now.after(self.driver.close_timeout());
         self.phase = Phase::Closing { finished: Box::new(finished), deadline };
     }
 
@@ -261,6 +309,16 @@ impl<D: Driver> Generator<D> {
         {
             // Nobody waits for it any more: then nobody wants it.
             drop(result.send(*finished));
+        }
+    }
+
+    /// What was asked for is not wanted any more; a load that runs ends by itself then, with what it has counted.
+    fn heed_stop(&mut self, now: Time) {
+        let counts = matches!(self.phase, Phase::Running(_) | Phase::Draining { .. });
+        match self.member.stop().asked() {
+            Some(EndAsked::Interrupted) if !counts => self.finish(Err(BenchError::Interrupted), now),
+            Some(EndAsked::Failed) => self.finish(Err(BenchError::Elsewhere), now),
+            _ => {}
         }
     }
 
@@ -303,12 +361,14 @@ impl<D: Driver> Poller for Generator<D> {
         if let Some(error) = self.driver.take_end() {
             self.finish(Err(error), now);
         }
+        self.heed_stop(now);
         match &self.phase {
             Phase::Starting { deadline } => {
                 let deadline = *deadline;
                 self.poll_start(now, deadline);
             }
             Phase::Sampling { .. } => self.sample(now),
+            Phase::Gathering { deadline } => self.poll_gather(now, *deadline),
             Phase::Running(_) => self.start_requests(now),
             Phase::Draining { .. } => self.poll_drain(now),
             Phase::Closing { .. } => self.poll_close(now),

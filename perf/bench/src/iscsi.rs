@@ -147,7 +147,7 @@ impl IscsiDriver {
     }
 
     /// Ends a connection: its commands are lost.
-    fn drop_connection(&mut self, index: usize, cause: SessionEnd, answers: &mut Vec<Answer>) {
+    fn drop_connection(&mut self, index: usize, cause: SessionEnd, answers: &mut Vec<Answer<Vec<u8>>>) {
         let connection = &mut self.connections[index];
         if matches!(connection.link, Link::Open(_)) {
             self.group.remove(index as u32);
@@ -160,7 +160,7 @@ impl IscsiDriver {
         self.fail(cause);
     }
 
-    fn poll_connects(&mut self, answers: &mut Vec<Answer>) {
+    fn poll_connects(&mut self, answers: &mut Vec<Answer<Vec<u8>>>) {
         for index in 0..self.connections.len() {
             let connection = &mut self.connections[index];
             let Link::Connecting(connector) = &mut connection.link else { continue };
@@ -185,7 +185,7 @@ impl IscsiDriver {
             && now.since(connection.heard_at) > Duration::from_secs(DRAIN_TIMEOUT_S)
     }
 
-    fn take_over(&mut self, index: usize, answers: &mut Vec<Answer>) -> Result<(), SessionEnd> {
+    fn take_over(&mut self, index: usize, answers: &mut Vec<Answer<Vec<u8>>>) -> Result<(), SessionEnd> {
         let session = &mut self.connections[index].session;
         while let Some(slot) = session.over.pop() {
             if let Some((tag, data, failure)) = session.take(slot)? {
@@ -263,7 +263,9 @@ impl Connection {
 }
 
 impl Driver for IscsiDriver {
-    fn poll(&mut self, now: Time, answers: &mut Vec<Answer>) {
+    type Data = Vec<u8>;
+
+    fn poll(&mut self, now: Time, answers: &mut Vec<Answer<Vec<u8>>>) {
         if let Some((index, cause)) = self.broken.take() {
             self.drop_connection(index, cause, answers);
         }
@@ -300,6 +302,10 @@ impl Driver for IscsiDriver {
         let mut all = self.connections.iter().map(|connection| connection.session.geometry);
         let first = all.next()??;
         all.all(|geometry| geometry.is_some()).then_some(first)
+    }
+
+    fn buffer(&mut self, length_bytes: usize) -> Option<Vec<u8>> {
+        Some(vec![0; length_bytes])
     }
 
     fn take_end(&mut self) -> Option<BenchError> {

@@ -1,5 +1,6 @@
 //! What a verifying run knows about each place: what was written there last, and whether a request is there now.
 
+use crate::driver::Payload;
 use crate::stamp::{self, Found, Stamp};
 
 /// The place was not written by this run.
@@ -47,6 +48,8 @@ pub struct Findings {
 pub struct Ledger {
     run: u64,
     logical_block_bytes: usize,
+    /// The first block of the first place.
+    first_block: u64,
     blocks_per_place: u64,
     last: Vec<u32>,
     /// One bit per place: a request is there.
@@ -54,11 +57,17 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn new(run: u64, places: u64, blocks_per_place: u64, logical_block_bytes: u32) -> Self {
+    pub fn new(
+        run: u64,
+        places: u64,
+        (first_block, blocks_per_place): (u64, u64),
+        logical_block_bytes: u32,
+    ) -> Self {
         let count = usize::try_from(places).expect("the number of places is bounded");
         Self {
             run,
             logical_block_bytes: logical_block_bytes as usize,
+            first_block,
             blocks_per_place,
             last: vec![NEVER; count],
             busy: vec![0; count.div_ceil(64)],
@@ -78,12 +87,17 @@ impl Ledger {
     }
 
     /// Stamps what is about to be written.
-    pub fn stamp(&self, place: u64, data: &mut [u8]) {
+    pub fn stamp(&self, place: u64, data: &mut impl Payload) {
         let seq = self.following(place);
-        let first = place * self.blocks_per_place;
-        for (lba, block) in (first..).zip(data.chunks_exact_mut(self.logical_block_bytes)) {
+        let blocks = data.runs_mut().flat_map(|run| run.chunks_exact_mut(self.logical_block_bytes));
+        for (lba, block) in (self.first_of(place)..).zip(blocks) {
             stamp::stamp(block, Stamp { run: self.run, lba, seq });
         }
+    }
+
+    /// The first block of a place.
+    fn first_of(&self, place: u64) -> u64 {
+        self.first_block + place * self.blocks_per_place
     }
 
     fn following(&self, place: u64) -> u32 {
@@ -105,12 +119,12 @@ impl Ledger {
     }
 
     /// Checks what was read.
-    pub fn check(&mut self, place: u64, data: &[u8]) -> Findings {
+    pub fn check(&mut self, place: u64, data: &impl Payload) -> Findings {
         self.release(place);
         let expected = self.last[place as usize];
-        let first = place * self.blocks_per_place;
         let mut findings = Findings::default();
-        for (lba, block) in (first..).zip(data.chunks_exact(self.logical_block_bytes)) {
+        let blocks = data.runs().flat_map(|run| run.chunks_exact(self.logical_block_bytes));
+        for (lba, block) in (self.first_of(place)..).zip(blocks) {
             match self.judge(lba, expected, block) {
                 Ok(true) => findings.checked_blocks += 1,
                 Ok(false) => findings.unknown_blocks += 1,
@@ -154,19 +168,19 @@ mod tests {
 
     #[test]
     fn what_was_written_is_proven_and_what_was_not_is_unknown() {
-        let mut ledger = Ledger::new(9, 4, 2, 512);
+        let mut ledger = Ledger::new(9, 4, (0, 2), 512);
         let mut data = buffer();
         assert!(ledger.claim(1) && !ledger.claim(1) && ledger.claim(2));
         ledger.stamp(1, &mut data);
         ledger.wrote(1, true);
         assert!(ledger.claim(1));
         assert_eq!(ledger.check(1, &data).checked_blocks, 2);
-        assert_eq!(ledger.check(3, &[0; 1024]).unknown_blocks, 2);
+        assert_eq!(ledger.check(3, &vec![0; 1024]).unknown_blocks, 2);
     }
 
     #[test]
     fn lost_stale_misplaced_and_torn_blocks_are_told_apart() {
-        let mut ledger = Ledger::new(9, 4, 2, 512);
+        let mut ledger = Ledger::new(9, 4, (0, 2), 512);
         let mut old = buffer();
         ledger.stamp(1, &mut old);
         ledger.wrote(1, true);
@@ -174,9 +188,9 @@ mod tests {
         ledger.stamp(1, &mut new);
         ledger.wrote(1, true);
         let first = |findings: Findings| findings.first.expect("something is wrong");
-        assert_eq!(first(ledger.check(1, &[0; 1024])), (2, Mismatch::Missing));
+        assert_eq!(first(ledger.check(1, &vec![0; 1024])), (2, Mismatch::Missing));
         assert_eq!(first(ledger.check(1, &old)), (2, Mismatch::Stale { found: 1, expected: 2 }));
-        let torn = [&new[..512], &old[512..]].concat();
+        let torn: Vec<u8> = [&new[..512], &old[512..]].concat();
         assert_eq!(first(ledger.check(1, &torn)), (3, Mismatch::Stale { found: 1, expected: 2 }));
         assert_eq!(first(ledger.check(2, &new)), (4, Mismatch::Misplaced { belongs_to_lba: 2 }));
         new[100] ^= 1;
@@ -185,11 +199,11 @@ mod tests {
 
     #[test]
     fn after_a_failed_write_either_state_is_right() {
-        let mut ledger = Ledger::new(9, 4, 2, 512);
+        let mut ledger = Ledger::new(9, 4, (0, 2), 512);
         let mut data = buffer();
         ledger.stamp(0, &mut data);
         ledger.wrote(0, false);
         assert_eq!(ledger.check(0, &data).wrong_blocks, 0);
-        assert_eq!(ledger.check(0, &[0; 1024]).wrong_blocks, 0);
+        assert_eq!(ledger.check(0, &vec![0; 1024]).wrong_blocks, 0);
     }
 }

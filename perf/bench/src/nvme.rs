@@ -1,5 +1,7 @@
 //! The driver over NVMe/TCP: an association of `nvmf_host`, its queue pairs used directly.
 
+mod cut;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -11,14 +13,20 @@ use nvmf_proto::{Completion, HostData};
 use reactor::net::{Network, Ready, StreamGroup};
 use reactor::time::Time;
 
-use crate::driver::{Answer, Driver, Failure, Geometry, Kind, Request};
+use crate::driver::{Answer, Driver, Failure, Geometry, Kind, Maintenance, Request};
 use crate::error::BenchError;
-use crate::limits::DRAIN_TIMEOUT_S;
+use crate::limits::{CUT_BYTES, DRAIN_TIMEOUT_S, REQUEST_BYTES_MAX};
 use crate::plan::Plan;
+pub use cut::Pieces;
+use cut::{Cuts, Part};
 
 /// Streams that are looked at in one turn: all there are.
 const READY_PER_TURN: usize = 64;
 const _: () = assert!(READY_PER_TURN > nvmf_host::limits::IO_QUEUES_MAX as usize);
+/// What every controller takes in one command: the smallest page that MDTS counts in.
+const COMMAND_BYTES_MIN: u64 = 4096;
+/// Entries of the longest queue that is asked for.
+const ENTRIES_MAX: u32 = 1024;
 
 /// What one association is asked for.
 #[derive(Clone, Debug)]
@@ -29,6 +37,8 @@ pub struct NvmeTarget {
     pub config: ControllerConfig,
     /// Namespace Identifier.
     pub nsid: u32,
+    /// Requests in flight on each queue.
+    pub depth: u32,
 }
 
 impl NvmeTarget {
@@ -42,18 +52,19 @@ impl NvmeTarget {
     ) -> Self {
         let digest = |wanted: bool| if wanted { Digest::Required } else { Digest::Off };
         let nqn = plan.client_name.clone().unwrap_or_else(|| host_nqn(host_id));
+        // Some targets take no more than 128 KiB in one command, and how much is not known yet: then a request is several.
+        let commands = plan.depth * plan.request_bytes.div_ceil(CUT_BYTES);
         let mut config = ControllerConfig {
             io_queues: plan.queues,
             // One entry of a queue stays free.
-            io_queue_entries: u16::try_from(plan.depth + 1).expect("the depth is bounded"),
-            // Some targets take no more than 128 KiB in one command; what is asked for is what they must take.
-            transfer_bytes: plan.request_bytes.into(),
+            io_queue_entries: u16::try_from((commands + 1).min(ENTRIES_MAX)).expect("it is bounded"),
+            transfer_bytes: COMMAND_BYTES_MIN,
             header_digest: digest(plan.header_digest),
             data_digest: digest(plan.data_digest),
             ..ControllerConfig::new(address, subsystem_nqn, HostIdentity { nqn, id: host_id })
         };
         config.timeouts.io = Duration::from_secs(DRAIN_TIMEOUT_S);
-        Self { shown: plan.target.to_string(), config, nsid }
+        Self { shown: plan.target.to_string(), config, nsid, depth: plan.depth }
     }
 }
 
@@ -79,8 +90,9 @@ pub struct NvmeDriver {
     scratch: Vec<u8>,
     ready: Vec<Ready>,
     controller: Controller,
-    /// The tag of each command in flight, by queue and slot of its CID.
-    tags: Vec<Vec<u32>>,
+    /// What each command in flight is of, by queue and slot of its CID.
+    parts: Vec<Vec<Part>>,
+    cuts: Cuts,
     geometry: Option<Geometry>,
     end: Option<BenchError>,
     closing: bool,
@@ -95,8 +107,10 @@ impl NvmeDriver {
         let mut turn = Turn { now, network: &*network, group: &mut *group, scratch: &mut scratch };
         let controller = Controller::new(target.config.clone(), 0, &mut turn);
         let entries = usize::from(target.config.io_queue_entries);
+        let queues = usize::from(target.config.io_queues);
         Self {
-            tags: vec![vec![0; entries]; usize::from(target.config.io_queues)],
+            parts: vec![vec![Part::default(); entries]; queues],
+            cuts: Cuts::new(target.depth as usize * queues, queues),
             target,
             network,
             group,
@@ -115,43 +129,64 @@ impl NvmeDriver {
         (&mut self.controller, turn)
     }
 
-    /// The longest request that the controller takes; nothing is known before it is ready.
-    pub fn transfer_bytes_max(&self) -> u64 {
-        self.controller.info().map_or(u64::MAX, |info| info.transfer_bytes_max)
-    }
-
-    /// Takes a Flush; it is answered with an empty buffer. False when the target's window is full.
-    pub fn submit_flush(&mut self, now: Time, tag: u32) -> bool {
-        self.submit_plain(now, tag, Sqe::flush(self.target.nsid))
-    }
-
-    /// Takes a Write Zeroes that frees the blocks; answered like a Flush.
-    pub fn submit_deallocate(&mut self, now: Time, tag: u32, lba: u64, length_blocks: u32) -> bool {
-        let nsid = self.target.nsid;
-        let sqe = Sqe::io(NvmOpcode::WRITE_ZEROES, nsid, lba, length_blocks, IoControl::DEALLOCATE);
-        self.submit_plain(now, tag, sqe)
-    }
-
     fn submit_plain(&mut self, now: Time, tag: u32, sqe: Sqe) -> bool {
-        let index = tag as usize % self.tags.len();
+        let index = tag as usize % self.parts.len();
         let submitted = self.controller.submit_io(index, now, sqe, HostData::None);
         if let Ok(cid) = submitted {
-            self.tags[index][QueuePair::slot_of(cid)] = tag;
+            self.parts[index][QueuePair::slot_of(cid)] = Part::whole(tag);
         }
         submitted.is_ok()
     }
 
-    fn take_completions(&mut self, now: Time, answers: &mut Vec<Answer>) {
-        for index in 0..self.controller.io_queues() {
-            let mut turn =
-                Turn { now, network: &*self.network, group: &mut *self.group, scratch: &mut self.scratch };
-            while let Some(completion) = self.controller.next_io_completion(index, &mut turn) {
-                answers.push(answer(self.tags[index][QueuePair::slot_of(completion.cid)], completion));
+    /// Writes one command to queue `index`.
+    #[inline]
+    fn send(
+        &mut self,
+        now: Time,
+        index: usize,
+        part: Part,
+        request: Request,
+        data: Vec<u8>,
+    ) -> Result<(), Vec<u8>> {
+        let (opcode, data) = match request.kind {
+            Kind::Read => (NvmOpcode::READ, HostData::Read(Data::Heap(data))),
+            Kind::Write => (NvmOpcode::WRITE, HostData::Write(Data::Heap(data))),
+        };
+        let sqe = Sqe::io(opcode, self.target.nsid, request.lba, request.length_blocks, IoControl::NONE);
+        match self.controller.submit_io(index, now, sqe, data) {
+            Ok(cid) => {
+                self.parts[index][QueuePair::slot_of(cid)] = part;
+                Ok(())
+            }
+            Err(HostData::Read(Data::Heap(data)) | HostData::Write(Data::Heap(data))) => Err(data),
+            Err(_) => unreachable!("what was given comes back"),
+        }
+    }
+
+    /// Sends what waits of requests that are several commands, as far as there is room.
+    fn pump(&mut self, now: Time, index: usize) {
+        while let Some((part, request, data)) = self.cuts.next(index) {
+            if let Err(data) = self.send(now, index, part, request, data) {
+                return self.cuts.put_back(index, part, data);
             }
         }
     }
 
-    fn take_events(&mut self, answers: &mut Vec<Answer>) {
+    fn take_completions(&mut self, now: Time, answers: &mut Vec<Answer<Pieces>>) {
+        for index in 0..self.controller.io_queues() {
+            let mut turn =
+                Turn { now, network: &*self.network, group: &mut *self.group, scratch: &mut self.scratch };
+            while let Some(completion) = self.controller.next_io_completion(index, &mut turn) {
+                let part = self.parts[index][QueuePair::slot_of(completion.cid)];
+                answers.extend(answer(&mut self.cuts, part, completion));
+            }
+            if self.cuts.has_waiting(index) {
+                self.pump(now, index);
+            }
+        }
+    }
+
+    fn take_events(&mut self, answers: &mut Vec<Answer<Pieces>>) {
         while let Some(event) = self.controller.next_event() {
             match event {
                 ControllerEvent::Live => match self.learn() {
@@ -172,10 +207,11 @@ impl NvmeDriver {
             return Err(BenchError::Queues { target, granted, asked });
         }
         let entries = self.controller.config().io_queue_entries;
-        if entries < self.target.config.io_queue_entries {
+        if u32::from(entries) < self.target.depth + 1 {
             return Err(BenchError::Depth { target, entries: u32::from(entries) - 1 });
         }
         let namespaces = self.controller.namespaces();
+        let info = self.controller.info().expect("a live controller was identified");
         let Some(namespace) = namespaces.get(&self.target.nsid) else {
             let (nsid, present) = (self.target.nsid, namespaces.keys().copied().collect());
             return Err(BenchError::NoNamespace { target, nsid, present });
@@ -183,16 +219,19 @@ impl NvmeDriver {
         Ok(Geometry {
             logical_block_bytes: namespace.bdev.logical_block_bytes,
             length_blocks: namespace.bdev.length_blocks,
+            command_bytes_max: info.transfer_bytes_max.min(REQUEST_BYTES_MAX.into()),
         })
     }
 
-    fn on_ended(&mut self, cause: EndCause, answers: &mut Vec<Answer>) {
+    fn on_ended(&mut self, cause: EndCause, answers: &mut Vec<Answer<Pieces>>) {
         for index in 0..self.controller.io_queues() {
             while let Some(unfinished) = self.controller.take_unfinished(index) {
-                let tag = self.tags[index][QueuePair::slot_of(unfinished.cid)];
-                answers.push(Answer { tag, data: bytes(unfinished.data), failure: Some(Failure::Lost) });
+                let part = self.parts[index][QueuePair::slot_of(unfinished.cid)];
+                let failure = Some(Failure::Lost);
+                answers.extend(over(&mut self.cuts, part, bytes(unfinished.data), failure));
             }
         }
+        self.cuts.lose_waiting(answers);
         self.closed = true;
         if !self.closing && self.end.is_none() {
             self.end = Some(BenchError::Ended { target: self.target.shown.clone(), cause });
@@ -204,21 +243,30 @@ fn bytes(data: Option<Data>) -> Vec<u8> {
     match data {
         Some(Data::Heap(bytes)) => bytes,
         None => Vec::new(),
-        Some(Data::Pool(_) | Data::Part { .. }) => {
-            unreachable!("every request brings its buffer on the heap")
-        }
+        Some(_) => unreachable!("every request brings its buffer on the heap"),
     }
 }
 
+/// A command is over: the answer to its request, if that is over as well.
 #[inline]
-fn answer(tag: u32, completion: Completion<Data>) -> Answer {
+fn over(cuts: &mut Cuts, part: Part, data: Vec<u8>, failure: Option<Failure>) -> Option<Answer<Pieces>> {
+    if part.piece == Part::WHOLE {
+        return Some(Answer { tag: part.tag, data: Pieces::One(data), failure });
+    }
+    cuts.finish(part, data, failure)
+}
+
+#[inline]
+fn answer(cuts: &mut Cuts, part: Part, completion: Completion<Data>) -> Option<Answer<Pieces>> {
     let status = completion.cqe.status();
     let failure = if status.is_success() { None } else { Some(Failure::Nvme(status)) };
-    Answer { tag, data: bytes(completion.data), failure }
+    over(cuts, part, bytes(completion.data), failure)
 }
 
 impl Driver for NvmeDriver {
-    fn poll(&mut self, now: Time, answers: &mut Vec<Answer>) {
+    type Data = Pieces;
+
+    fn poll(&mut self, now: Time, answers: &mut Vec<Answer<Pieces>>) {
         let mut ready = std::mem::take(&mut self.ready);
         self.group.take_ready(&mut ready, READY_PER_TURN);
         let (controller, mut turn) = self.split(now);
@@ -239,21 +287,26 @@ impl Driver for NvmeDriver {
         self.end.take()
     }
 
+    fn buffer(&mut self, length_bytes: usize) -> Option<Pieces> {
+        let command_bytes_max = self.geometry?.command_bytes_max;
+        Some(Pieces::new(length_bytes, usize::try_from(command_bytes_max).unwrap_or(usize::MAX)))
+    }
+
     #[inline]
-    fn submit(&mut self, now: Time, request: Request, data: Vec<u8>) -> Result<(), Vec<u8>> {
-        let index = request.tag as usize % self.tags.len();
-        let (opcode, data) = match request.kind {
-            Kind::Read => (NvmOpcode::READ, HostData::Read(Data::Heap(data))),
-            Kind::Write => (NvmOpcode::WRITE, HostData::Write(Data::Heap(data))),
-        };
-        let sqe = Sqe::io(opcode, self.target.nsid, request.lba, request.length_blocks, IoControl::NONE);
-        match self.controller.submit_io(index, now, sqe, data) {
-            Ok(cid) => {
-                self.tags[index][QueuePair::slot_of(cid)] = request.tag;
+    fn submit(&mut self, now: Time, request: Request, data: Pieces) -> Result<(), Pieces> {
+        let index = request.tag as usize % self.parts.len();
+        match data {
+            // What has waited longer goes first.
+            data if self.cuts.has_waiting(index) => Err(data),
+            Pieces::One(data) => {
+                self.send(now, index, Part::whole(request.tag), request, data).map_err(Pieces::One)
+            }
+            Pieces::Many(pieces) if !self.closed => {
+                self.cuts.begin(index, request, pieces);
+                self.pump(now, index);
                 Ok(())
             }
-            Err(HostData::Read(Data::Heap(data)) | HostData::Write(Data::Heap(data))) => Err(data),
-            Err(_) => unreachable!("what was given comes back"),
+            data @ Pieces::Many(_) => Err(data),
         }
     }
 
@@ -272,6 +325,19 @@ impl Driver for NvmeDriver {
 
     fn is_closed(&self) -> bool {
         self.closed
+    }
+}
+
+impl Maintenance for NvmeDriver {
+    fn submit_flush(&mut self, now: Time, tag: u32) -> bool {
+        self.submit_plain(now, tag, Sqe::flush(self.target.nsid))
+    }
+
+    /// A Write Zeroes that frees the blocks.
+    fn submit_deallocate(&mut self, now: Time, tag: u32, lba: u64, length_blocks: u32) -> bool {
+        let nsid = self.target.nsid;
+        let sqe = Sqe::io(NvmOpcode::WRITE_ZEROES, nsid, lba, length_blocks, IoControl::DEALLOCATE);
+        self.submit_plain(now, tag, sqe)
     }
 }
 

@@ -37,22 +37,17 @@ impl Sequence {
 pub struct Places {
     order: Order,
     count: u64,
-    blocks_per_place: u32,
     read_percent: u8,
     at: u64,
     sequence: Sequence,
 }
 
 impl Places {
-    pub fn new(plan: &Plan, count: u64, blocks_per_place: u32) -> Self {
+    /// `seed` differs between the generators of a run.
+    pub fn new(plan: &Plan, count: u64, seed: u64) -> Self {
         assert!(count > 0, "a target without room was refused");
-        let sequence = Sequence::new(plan.seed);
-        Self { order: plan.order, count, blocks_per_place, read_percent: plan.read_percent, at: 0, sequence }
-    }
-
-    /// Logical blocks of one place.
-    pub fn blocks_per_place(&self) -> u64 {
-        u64::from(self.blocks_per_place)
+        let sequence = Sequence::new(seed);
+        Self { order: plan.order, count, read_percent: plan.read_percent, at: 0, sequence }
     }
 
     /// The next place.
@@ -85,7 +80,7 @@ mod tests {
 
     fn places(order: Order, read_percent: u8, count: u64) -> Places {
         let plan = Plan::new("nvme-tcp://h/nqn.a".parse().expect("a target"));
-        Places::new(&Plan { order, read_percent, ..plan }, count, 1)
+        Places::new(&Plan { order, read_percent, ..plan }, count, 0)
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
+use crate::driver::ControllerFacts;
 use crate::ledger::Mismatch;
 use crate::plan::{Order, Pacing, Plan};
 use crate::tally::{Outcome, Tally, Verified};
@@ -43,6 +44,51 @@ pub struct Report {
     /// The first request that failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_failure: Option<FirstFailure>,
+    /// It was ended before its time; what was measured until then is told.
+    #[serde(skip_serializing_if = "is_false")]
+    pub interrupted: bool,
+    /// A request is longer than the target's longest command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// The controller, where the generator drives it itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub controller: Option<ControllerReport>,
+    /// What an operator should know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Something that was taken could not be given back; the notes say what.
+    #[serde(skip_serializing_if = "is_false")]
+    pub left_undone: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the serializer hands in references")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
+/// How requests were cut.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Split {
+    /// Bytes of the longest command.
+    pub command_bytes_max: u64,
+    /// Commands of one request, at least: a device may ask for cuts at boundaries of its own as well.
+    pub commands_per_request: u64,
+}
+
+/// A controller that the generator drives itself.
+#[derive(Clone, Debug, Serialize)]
+pub struct ControllerReport {
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: ControllerFacts,
+    /// Commands that were written to its queues while it was measured.
+    pub commands: u64,
+    /// Tail doorbells for them.
+    pub submission_doorbells: u64,
+    /// Head doorbells for their completions.
+    pub completion_doorbells: u64,
+    /// Doorbells of both kinds for one command.
+    pub doorbells_per_command: f64,
 }
 
 /// What was asked for.
@@ -56,8 +102,10 @@ pub struct LoadReport {
     pub request_bytes: u32,
     /// Requests in flight per queue.
     pub depth: u32,
-    /// Queues or sessions.
+    /// Queues or sessions of each core.
     pub queues: u16,
+    /// Cores that make the load, each with queues of its own.
+    pub cores: u32,
     /// "closed", "constant" or "poisson".
     pub pacing: &'static str,
     /// Requests per second that an open loop was to make.
@@ -76,6 +124,10 @@ pub struct Line {
     pub completed: u64,
     /// The same per second.
     pub requests_per_second: f64,
+    /// The same for each core that makes the load.
+    pub requests_per_second_per_core: f64,
+    /// Time of a core for one request: all of it is spent here, because the cores spin.
+    pub core_ns_per_request: f64,
     /// The same in bytes.
     pub bytes_per_second: f64,
     /// Requests that failed.
@@ -168,9 +220,12 @@ impl Latency {
 impl Line {
     fn new(tally: &Tally, plan: &Plan, elapsed_s: f64) -> Self {
         let per_second = if elapsed_s > 0.0 { tally.completed as f64 / elapsed_s } else { 0.0 };
+        let per_core = per_second / f64::from(plan.generators());
         Self {
             completed: tally.completed,
             requests_per_second: per_second,
+            requests_per_second_per_core: per_core,
+            core_ns_per_request: if per_core > 0.0 { (1e9 / per_core).round() } else { 0.0 },
             bytes_per_second: per_second * f64::from(plan.request_bytes),
             failed: tally.failed,
             latency: Latency::new(&tally.latency_ns),
@@ -183,10 +238,9 @@ impl Report {
     pub(crate) fn new(plan: &Plan, outcome: &Outcome) -> Self {
         let elapsed_s = outcome.elapsed.as_secs_f64();
         let mut total = outcome.reads.clone();
-        total.completed += outcome.writes.completed;
-        total.failed += outcome.writes.failed;
-        total.latency_ns.add(&outcome.writes.latency_ns).expect("both have the same bounds");
+        total.add(&outcome.writes);
         let line = |tally: &Tally| Line::new(tally, plan, elapsed_s);
+        let controller = outcome.controller.clone().map(|facts| ControllerReport::new(facts, outcome));
         Self {
             target: plan.target.to_string(),
             load: LoadReport::new(plan),
@@ -201,15 +255,20 @@ impl Report {
             first_failure: outcome
                 .first_failure
                 .map(|(lba, status)| FirstFailure { lba, status: status.to_string() }),
+            interrupted: outcome.interrupted,
+            split: Split::new(plan.request_bytes.into(), outcome.geometry.command_bytes_max),
+            controller,
+            notes: Vec::new(),
+            left_undone: false,
         }
     }
 
-    /// True when nothing failed and nothing was wrong. A verification that could check nothing has proven nothing.
+    /// True when it ran to its end, nothing failed and nothing was wrong. A verification that could check nothing has proven nothing.
     pub fn is_good(&self) -> bool {
         let reads = self.load.read_percent > 0;
         let proven =
             self.verification.is_none_or(|it| it.wrong_blocks == 0 && (!reads || it.checked_blocks > 0));
-        self.total.failed == 0 && proven
+        self.total.failed == 0 && proven && !self.interrupted && !self.left_undone
     }
 
     /// As a table for people.
@@ -240,6 +299,37 @@ impl Report {
     }
 
     fn write_notes(&self, text: &mut String) {
+        if self.load.cores > 1 || self.controller.is_some() {
+            let (total, cores) = (&self.total, self.load.cores);
+            let _ = writeln!(
+                text,
+                "On each of {cores} core{}: {:.0} requests per second, {:.0} ns for each.",
+                if cores == 1 { "" } else { "s" },
+                total.requests_per_second_per_core,
+                total.core_ns_per_request
+            );
+        }
+        if let Some(it) = &self.controller {
+            let facts = &it.facts;
+            let _ = writeln!(
+                text,
+                "{} {} (firmware {}), {}: {:.3} doorbells per command.",
+                facts.model, facts.serial, facts.firmware, facts.memory, it.doorbells_per_command
+            );
+        }
+        if let Some(split) = &self.split {
+            let _ = writeln!(
+                text,
+                "The target takes {} bytes in one command: each request was cut into {}.",
+                split.command_bytes_max, split.commands_per_request
+            );
+        }
+        if self.interrupted {
+            let _ = writeln!(text, "Interrupted: what was measured until then.");
+        }
+        for note in &self.notes {
+            let _ = writeln!(text, "Note: {note}.");
+        }
         if self.unstarted > 0 {
             let _ = writeln!(
                 text,
@@ -301,6 +391,7 @@ impl LoadReport {
             request_bytes: plan.request_bytes,
             depth: plan.depth,
             queues: plan.queues,
+            cores: plan.generators(),
             pacing,
             rate_per_second,
             header_digest: plan.header_digest,
@@ -325,10 +416,32 @@ impl LoadReport {
             (false, true) => ", data digests",
             (true, true) => ", header and data digests",
         };
+        let cores = if self.cores == 1 { String::new() } else { format!(" of each of {} cores", self.cores) };
         format!(
-            "{} {mix} of {} bytes, depth {} on {} {queues}, {pacing}{digests}",
+            "{} {mix} of {} bytes, depth {} on {} {queues}{cores}, {pacing}{digests}",
             self.order, self.request_bytes, self.depth, self.queues
         )
+    }
+}
+
+impl Split {
+    fn new(request_bytes: u64, command_bytes_max: u64) -> Option<Self> {
+        let commands_per_request = request_bytes.div_ceil(command_bytes_max.max(1));
+        (commands_per_request > 1).then_some(Self { command_bytes_max, commands_per_request })
+    }
+}
+
+impl ControllerReport {
+    fn new(facts: ControllerFacts, outcome: &Outcome) -> Self {
+        let rung = outcome.rung;
+        let doorbells = (rung.submission + rung.completion) as f64;
+        Self {
+            facts,
+            commands: rung.commands,
+            submission_doorbells: rung.submission,
+            completion_doorbells: rung.completion,
+            doorbells_per_command: if rung.commands > 0 { doorbells / rung.commands as f64 } else { 0.0 },
+        }
     }
 }
 
@@ -350,24 +463,65 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::Geometry;
+    use crate::driver::{Doorbells, Geometry};
 
-    pub(crate) fn report(read_percent: u8) -> Report {
+    fn outcome(read_percent: u8, command_bytes_max: u64) -> (Plan, Outcome) {
         let plan = Plan { read_percent, ..Plan::new("nvme-tcp://h/nqn.a".parse().expect("a target")) };
         let mut reads = Tally { completed: 1000, ..Tally::default() };
         for us in 1..=1000 {
             reads.record(Duration::from_micros(us));
         }
         let outcome = Outcome {
-            geometry: Geometry { logical_block_bytes: 512, length_blocks: 1000 },
+            geometry: Geometry { command_bytes_max, ..Geometry::unlimited(512, 1000) },
             elapsed: Duration::from_secs(2),
             writes: if read_percent < 100 { reads.clone() } else { Tally::default() },
             reads,
             unstarted: 0,
             verified: None,
             first_failure: None,
+            interrupted: false,
+            controller: None,
+            rung: Doorbells { commands: 4000, submission: 500, completion: 500 },
         };
+        (plan, outcome)
+    }
+
+    pub(crate) fn report(read_percent: u8) -> Report {
+        let (plan, outcome) = outcome(read_percent, u64::MAX);
         Report::new(&plan, &outcome)
+    }
+
+    #[test]
+    fn cores_doorbells_and_cuts_are_told() {
+        let (plan, outcome) = outcome(100, 1024);
+        let facts = ControllerFacts {
+            serial: "S1".to_owned(),
+            model: "M".to_owned(),
+            firmware: "F".to_owned(),
+            commands_per_queue: 127,
+            memory: "heap".to_owned(),
+        };
+        let outcome = Outcome { controller: Some(facts), interrupted: true, ..outcome };
+        let plan = Plan { processors: vec![0, 1], ..plan };
+        let report = Report::new(&plan, &outcome);
+        assert!(!report.is_good(), "it was interrupted");
+        let json = serde_json::to_value(&report).expect("it is plain data");
+        assert_eq!(
+            (json["split"]["commands_per_request"].as_u64(), json["load"]["cores"].as_u64()),
+            (Some(4), Some(2))
+        );
+        assert_eq!(
+            (&json["controller"]["serial"], &json["controller"]["doorbells_per_command"]),
+            (&"S1".into(), &0.25.into())
+        );
+        assert_eq!(
+            (&json["total"]["requests_per_second_per_core"], &json["total"]["core_ns_per_request"]),
+            (&250.0.into(), &4e6.into())
+        );
+        let table = report.table();
+        for words in ["2 cores", "0.250 doorbells", "cut into 4", "Interrupted"] {
+            assert!(table.contains(words), "{words}: {table}");
+        }
     }
 
     #[test]

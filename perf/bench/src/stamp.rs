@@ -93,6 +93,13 @@ pub fn is_marked(block: &[u8]) -> bool {
     block[..RUN] == MARK
 }
 
+/// The first block of some runs that no run of a generator wrote, and that is not empty: somebody's data.
+pub fn first_foreign<'a>(runs: impl Iterator<Item = &'a [u8]>, logical_block_bytes: usize) -> Option<u64> {
+    let blocks = runs.flat_map(|run| run.chunks_exact(logical_block_bytes));
+    let is_foreign = |block: &[u8]| !is_marked(block) && !is_zero(block);
+    (0..).zip(blocks).find(|(_, block)| is_foreign(block)).map(|(index, _)| index)
+}
+
 /// True when it was never written, or holds nothing.
 pub fn is_zero(block: &[u8]) -> bool {
     block.iter().all(|byte| *byte == 0)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::driver::{Failure, Geometry};
+use crate::driver::{ControllerFacts, Doorbells, Failure, Geometry};
 use crate::ledger::{Findings, Mismatch};
 use crate::limits::LATENCY_NS_MAX;
 
@@ -27,6 +27,13 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// Adds another one.
+    pub fn add(&mut self, other: &Self) {
+        self.completed += other.completed;
+        self.failed += other.failed;
+        self.latency_ns.add(&other.latency_ns).expect("all have the same bounds");
+    }
+
     /// Counts a latency.
     #[inline]
     pub fn record(&mut self, latency: Duration) {
@@ -75,4 +82,26 @@ pub struct Outcome {
     pub verified: Option<Verified>,
     /// The first failure and its block.
     pub first_failure: Option<(u64, Failure)>,
+    /// It was ended before its time.
+    pub interrupted: bool,
+    /// The controller, where this process drives it itself.
+    pub controller: Option<ControllerFacts>,
+    /// What that controller was told in the measured time.
+    pub rung: Doorbells,
+}
+
+impl Outcome {
+    /// Adds what another generator of the same run has seen.
+    pub fn add(&mut self, other: &Self) {
+        self.elapsed = self.elapsed.max(other.elapsed);
+        self.reads.add(&other.reads);
+        self.writes.add(&other.writes);
+        self.unstarted += other.unstarted;
+        if let (Some(mine), Some(others)) = (&mut self.verified, &other.verified) {
+            mine.add(others.findings);
+        }
+        self.first_failure = self.first_failure.or(other.first_failure);
+        self.interrupted |= other.interrupted;
+        self.rung = self.rung.and(other.rung);
+    }
 }

@@ -7,7 +7,9 @@
 #include "optgroup.h"
 
 struct vega_job;
-struct vega_job *vega_fio_open(const char *filename, uint32_t depth, char *error, size_t error_bytes);
+struct vega_job *vega_fio_open(const char *filename, uint32_t depth, uint64_t request_bytes, uint32_t flags, char *error,
+			       size_t error_bytes);
+int vega_fio_give_back(char *error, size_t error_bytes);
 uint64_t vega_fio_size(const struct vega_job *job);
 int vega_fio_queue(struct vega_job *job, int operation, void *buffer, uint64_t offset, uint32_t length, void *cookie);
 void vega_fio_commit(struct vega_job *job);
@@ -16,11 +18,14 @@ void *vega_fio_event(struct vega_job *job, int *failed);
 void vega_fio_close(struct vega_job *job);
 
 enum { VEGA_READ, VEGA_WRITE, VEGA_FLUSH, VEGA_TRIM };
+enum { VEGA_WRITES = 1, VEGA_THREAD = 2 };
 
 static struct vega_job *connect_job(struct thread_data *td, uint32_t depth)
 {
-	char error[512] = "";
-	struct vega_job *job = vega_fio_open(td->files[0]->file_name, depth, error, sizeof(error));
+	char error[1024] = "";
+	uint32_t flags = (td_write(td) || td_trim(td) ? VEGA_WRITES : 0) | (td->o.use_thread ? VEGA_THREAD : 0);
+	struct vega_job *job =
+		vega_fio_open(td->files[0]->file_name, depth, td_max_bs(td), flags, error, sizeof(error));
 
 	if (!job)
 		log_err("vega: %s: %s\n", td->files[0]->file_name, error);
@@ -151,6 +156,15 @@ static int vega_close_file(struct thread_data *td, struct fio_file *f)
 static int vega_invalidate(struct thread_data *td, struct fio_file *f)
 {
 	return 0;
+}
+
+/* When fio ends, or forgets the engine: controllers go back to the kernel. */
+__attribute__((destructor)) static void vega_give_back(void)
+{
+	char error[1024] = "";
+
+	if (vega_fio_give_back(error, sizeof(error)))
+		fprintf(stderr, "vega: %s\n", error);
 }
 
 struct ioengine_ops ioengine = {

@@ -1,37 +1,15 @@
-//! One job's association: requests with fio's buffers in, completions with fio's cookies out.
+//! One job's way to a namespace: requests with fio's buffers in, completions with fio's cookies out.
 
-use std::rc::Rc;
 use std::time::Duration;
 
-use bench::driver::{Answer, Driver, Geometry, Kind, Request};
-use bench::nvme::{NvmeDriver, NvmeTarget};
-use bench::{BenchError, Plan, Target};
+use bench::driver::{Answer, Driver, Geometry, Kind, Maintenance, Payload, Request};
 use reactor::clock::MonotonicClock;
 use reactor::time::{Clock, Time};
 
-use crate::filename::{Filename, FilenameError};
-use crate::network::SpinNetwork;
-
-/// Time to connect, and to take leave.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time to take leave.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Why a job cannot begin.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The file name.
-    #[error(transparent)]
-    Filename(#[from] FilenameError),
-    /// No random bytes for a host identifier.
-    #[error("the system has no random bytes")]
-    Random,
-    /// The association.
-    #[error(transparent)]
-    Bench(#[from] BenchError),
-    /// Nothing was heard in time.
-    #[error("the controller was not ready within 30 s")]
-    Timeout,
-}
+/// Blocks that one command frees.
+const TRIM_BLOCKS_MAX: u64 = 1 << 16;
 
 /// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,71 +35,117 @@ pub enum Taken {
     Invalid,
 }
 
-/// See the module's documentation. `T` stands for fio's buffer and cookie.
-pub struct Engine<T> {
-    driver: NvmeDriver,
+/// fio's side: where the bytes of a request are, and who hears of its end. `T` stands for fio's buffer and cookie.
+pub trait Mover<T> {
+    /// Fills `run`, which is `offset_bytes` into the data of a write.
+    fn fill(&mut self, owner: &T, offset_bytes: usize, run: &mut [u8]);
+
+    /// Takes `run`, which is `offset_bytes` into the data of a read.
+    fn drain(&mut self, owner: &T, offset_bytes: usize, run: &[u8]);
+
+    /// A request is over.
+    fn over(&mut self, owner: T, failed: bool);
+}
+
+/// An engine, whatever it drives.
+pub trait Work<T> {
+    /// Bytes of the namespace.
+    fn size_bytes(&self) -> u64;
+
+    /// Takes a request.
+    fn queue(&mut self, operation: Operation, range: (u64, u32), owner: T, mover: &mut dyn Mover<T>)
+    -> Taken;
+
+    /// Sends what was queued.
+    fn commit(&mut self);
+
+    /// One turn.
+    fn poll(&mut self, mover: &mut dyn Mover<T>);
+
+    /// True when nothing more will be answered.
+    fn is_broken(&self) -> bool;
+
+    /// Takes leave, and waits for that a little.
+    fn close(&mut self);
+}
+
+/// See the module's documentation.
+pub struct Engine<D: Driver, T> {
+    driver: D,
     geometry: Geometry,
     owners: Vec<Option<(T, Operation)>>,
-    buffers: Vec<Vec<u8>>,
+    buffers: Vec<D::Data>,
     free: Vec<u32>,
-    answers: Vec<Answer>,
+    answers: Vec<Answer<D::Data>>,
     broken: bool,
 }
 
-impl<T> Engine<T> {
-    /// Connects, and waits until requests are taken.
-    pub fn open(filename: &str, depth: u32) -> Result<Self, OpenError> {
-        let name = Filename::parse(filename)?;
-        let host = name.address.to_string();
-        let target = Target::NvmeTcp { host, subsystem_nqn: name.subsystem_nqn.clone(), nsid: name.nsid };
-        let plan = Plan {
-            depth,
-            client_name: name.host_nqn,
-            header_digest: name.header_digest,
-            data_digest: name.data_digest,
-            ..Plan::new(target)
-        };
-        plan.check()?;
-        let mut id = [0; 16];
-        getrandom::fill(&mut id).map_err(|_| OpenError::Random)?;
-        id[0] |= 1;
-        let target = NvmeTarget::new(&plan, name.address, &name.subsystem_nqn, name.nsid, id);
-        let start = MonotonicClock.now();
-        let mut driver = NvmeDriver::new(Rc::new(SpinNetwork), start, target);
-        let geometry = wait_ready(&mut driver, start)?;
-        let mut owners = Vec::new();
+impl<D: Maintenance, T> Engine<D, T> {
+    /// Over a driver that takes requests.
+    pub fn new(driver: D, geometry: Geometry, depth: u32) -> Self {
+        let (mut owners, mut buffers) = (Vec::new(), Vec::new());
         owners.resize_with(depth as usize, || None);
-        Ok(Self {
+        buffers.resize_with(depth as usize, D::Data::default);
+        Self {
             driver,
             geometry,
             owners,
-            buffers: vec![Vec::new(); depth as usize],
+            buffers,
             free: (0..depth).collect(),
             answers: Vec::new(),
             broken: false,
-        })
+        }
     }
 
-    /// Bytes of the namespace.
-    pub fn size_bytes(&self) -> u64 {
+    /// The buffer of a tag, as long as its request; what the tag had before is kept when it fits.
+    fn buffer(&mut self, tag: u32, length_bytes: usize) -> Option<D::Data> {
+        let kept = std::mem::take(&mut self.buffers[tag as usize]);
+        if kept.length_bytes() == length_bytes {
+            return Some(kept);
+        }
+        // First it goes back to where the new one comes from.
+        drop(kept);
+        self.driver.buffer(length_bytes)
+    }
+
+    /// False when there is no room now.
+    fn submit_data(
+        &mut self,
+        now: Time,
+        request: Request,
+        owner: &T,
+        length_bytes: usize,
+        mover: &mut dyn Mover<T>,
+    ) -> bool {
+        let Some(mut data) = self.buffer(request.tag, length_bytes) else { return false };
+        if request.kind == Kind::Write {
+            let mut offset_bytes = 0;
+            for run in data.runs_mut() {
+                mover.fill(owner, offset_bytes, run);
+                offset_bytes += run.len();
+            }
+        }
+        let submitted = self.driver.submit(now, request, data);
+        submitted.map_err(|data| self.buffers[request.tag as usize] = data).is_ok()
+    }
+}
+
+impl<D: Maintenance, T> Work<T> for Engine<D, T> {
+    fn size_bytes(&self) -> u64 {
         self.geometry.length_blocks * u64::from(self.geometry.logical_block_bytes)
     }
 
-    /// Takes a request. `fill` fills the buffer that is handed to it with the data of a write.
-    pub fn queue(
+    fn queue(
         &mut self,
         operation: Operation,
         (offset, length): (u64, u32),
         owner: T,
-        fill: impl FnOnce(&T, &mut [u8]),
+        mover: &mut dyn Mover<T>,
     ) -> Taken {
         let block_bytes = u64::from(self.geometry.logical_block_bytes);
-        let has_range = operation != Operation::Flush;
         let is_multiple = |bytes: u64| bytes.is_multiple_of(block_bytes);
         let is_whole = is_multiple(offset) && is_multiple(length.into()) && length > 0;
-        let moves_data = matches!(operation, Operation::Read | Operation::Write);
-        let is_too_long = moves_data && u64::from(length) > self.driver.transfer_bytes_max();
-        if has_range && !is_whole || is_too_long {
+        if operation != Operation::Flush && !is_whole {
             return Taken::Invalid;
         }
         let Some(&tag) = self.free.last() else { return Taken::Busy };
@@ -129,20 +153,12 @@ impl<T> Engine<T> {
         let now = MonotonicClock.now();
         let submitted = match operation {
             Operation::Flush => self.driver.submit_flush(now, tag),
-            Operation::Trim if length_blocks > 1 << 16 => return Taken::Invalid,
+            Operation::Trim if u64::from(length_blocks) > TRIM_BLOCKS_MAX => return Taken::Invalid,
             Operation::Trim => self.driver.submit_deallocate(now, tag, lba, length_blocks),
             Operation::Read | Operation::Write => {
-                let mut data = std::mem::take(&mut self.buffers[tag as usize]);
-                data.resize(length as usize, 0);
                 let kind = if operation == Operation::Write { Kind::Write } else { Kind::Read };
-                if kind == Kind::Write {
-                    fill(&owner, &mut data);
-                }
                 let request = Request { tag, kind, lba, length_blocks };
-                self.driver
-                    .submit(now, request, data)
-                    .map_err(|data| self.buffers[tag as usize] = data)
-                    .is_ok()
+                self.submit_data(now, request, &owner, length as usize, mover)
             }
         };
         if !submitted {
@@ -153,64 +169,135 @@ impl<T> Engine<T> {
         Taken::Queued
     }
 
-    /// Sends what was queued.
-    pub fn commit(&mut self) {
+    fn commit(&mut self) {
         self.driver.flush(MonotonicClock.now());
     }
 
-    /// One turn: hands each request that is over to `done`, with the data of a read. How many there were.
-    pub fn poll(&mut self, mut done: impl FnMut(T, Option<&[u8]>, bool)) -> usize {
+    fn poll(&mut self, mover: &mut dyn Mover<T>) {
         let now = MonotonicClock.now();
         self.driver.poll(now, &mut self.answers);
         self.driver.flush(now);
         self.broken |= self.driver.take_end().is_some();
-        let count = self.answers.len();
         for answer in self.answers.drain(..) {
             let (owner, operation) =
                 self.owners[answer.tag as usize].take().expect("a tag in flight has an owner");
             let failed = answer.failure.is_some();
-            let data = (operation == Operation::Read && !failed).then_some(&answer.data[..]);
-            done(owner, data, failed);
-            if !answer.data.is_empty() {
+            if operation == Operation::Read && !failed {
+                let mut offset_bytes = 0;
+                for run in answer.data.runs() {
+                    mover.drain(&owner, offset_bytes, run);
+                    offset_bytes += run.len();
+                }
+            }
+            mover.over(owner, failed);
+            if answer.data.length_bytes() > 0 {
                 self.buffers[answer.tag as usize] = answer.data;
             }
             self.free.push(answer.tag);
         }
-        count
     }
 
-    /// True when the association has ended: nothing more will be answered.
-    pub fn is_broken(&self) -> bool {
+    fn is_broken(&self) -> bool {
         self.broken
     }
 
-    /// Takes leave, and waits for that a little.
-    pub fn close(&mut self) {
-        let start = MonotonicClock.now();
-        self.driver.close(start);
-        let is_late = |now: Time| now.since(start) > CLOSE_TIMEOUT;
-        while !self.driver.is_closed() && !is_late(MonotonicClock.now()) {
-            let now = MonotonicClock.now();
-            self.driver.poll(now, &mut self.answers);
-            self.driver.flush(now);
-        }
+    fn close(&mut self) {
+        leave(&mut self.driver);
     }
 }
 
-fn wait_ready(driver: &mut NvmeDriver, start: Time) -> Result<Geometry, OpenError> {
-    let mut none = Vec::new();
-    loop {
+/// Takes leave, and waits for that a little.
+pub(crate) fn leave<D: Driver>(driver: &mut D) {
+    let start = MonotonicClock.now();
+    let mut unheard = Vec::new();
+    driver.close(start);
+    let is_late = |now: Time| now.since(start) > CLOSE_TIMEOUT;
+    while !driver.is_closed() && !is_late(MonotonicClock.now()) {
         let now = MonotonicClock.now();
-        driver.poll(now, &mut none);
+        driver.poll(now, &mut unheard);
         driver.flush(now);
-        if let Some(error) = driver.take_end() {
-            return Err(error.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::{Job, open};
+
+    /// Stands for fio: its buffers by number.
+    #[derive(Default)]
+    struct Fio {
+        buffers: Vec<Vec<u8>>,
+        over: Vec<(usize, bool)>,
+    }
+
+    impl Mover<usize> for Fio {
+        fn fill(&mut self, owner: &usize, offset_bytes: usize, run: &mut [u8]) {
+            run.copy_from_slice(&self.buffers[*owner][offset_bytes..][..run.len()]);
         }
-        if let Some(geometry) = driver.geometry() {
-            return Ok(geometry);
+
+        fn drain(&mut self, owner: &usize, offset_bytes: usize, run: &[u8]) {
+            self.buffers[*owner][offset_bytes..][..run.len()].copy_from_slice(run);
         }
-        if now.since(start) > START_TIMEOUT {
-            return Err(OpenError::Timeout);
+
+        fn over(&mut self, owner: usize, failed: bool) {
+            self.over.push((owner, failed));
         }
+    }
+
+    fn wait(work: &mut dyn Work<usize>, fio: &mut Fio) -> (usize, bool) {
+        for _ in 0..1_000_000 {
+            work.commit();
+            work.poll(fio);
+            if let Some(over) = fio.over.pop() {
+                return over;
+            }
+        }
+        panic!("a request ends");
+    }
+
+    #[test]
+    fn requests_of_every_length_and_kind_go_through_an_emulated_controller() {
+        let job = Job { depth: 2, request_bytes: 3 << 20, writes: true, is_thread: false };
+        let mut work =
+            open::<usize>("trtype=emulated size=16MiB block=512", job).expect("an emulated controller");
+        assert_eq!(work.size_bytes(), 16 << 20);
+        let mut fio = Fio::default();
+        for (number, length) in [512_usize, 4096, 12_288, 3 << 20].into_iter().enumerate() {
+            let written: Vec<u8> = (0..length).map(|at| (at / 512 + number * 7) as u8).collect();
+            fio.buffers = vec![written.clone(), vec![0; length]];
+            let range = (4096, length as u32);
+            assert_eq!(work.queue(Operation::Write, range, 0, &mut fio), Taken::Queued);
+            assert_eq!(wait(&mut *work, &mut fio), (0, false));
+            assert_eq!(work.queue(Operation::Read, range, 1, &mut fio), Taken::Queued);
+            assert_eq!(wait(&mut *work, &mut fio), (1, false));
+            assert!(fio.buffers[1] == written, "{length} bytes");
+        }
+        assert_eq!(work.queue(Operation::Flush, (0, 0), 0, &mut fio), Taken::Queued);
+        assert_eq!(wait(&mut *work, &mut fio), (0, false));
+        assert_eq!(work.queue(Operation::Trim, (4096, 3 << 20), 0, &mut fio), Taken::Queued);
+        assert_eq!(wait(&mut *work, &mut fio), (0, false));
+        assert_eq!(work.queue(Operation::Read, (4096, 3 << 20), 1, &mut fio), Taken::Queued);
+        assert_eq!(wait(&mut *work, &mut fio), (1, false));
+        assert!(fio.buffers[1].iter().all(|byte| *byte == 0), "freed blocks read zeros");
+        work.close();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_a_full_queue_says_so() {
+        let job = Job { depth: 1, request_bytes: 4096, writes: true, is_thread: false };
+        let mut work = open::<usize>("trtype=emulated size=1MiB", job).expect("an emulated controller");
+        let mut fio = Fio { buffers: vec![vec![0; 4096]], ..Fio::default() };
+        for (offset, length) in [(1, 4096), (0, 512), (0, 0)] {
+            assert_eq!(work.queue(Operation::Read, (offset, length), 0, &mut fio), Taken::Invalid);
+        }
+        assert_eq!(work.queue(Operation::Read, (0, 4096), 0, &mut fio), Taken::Queued);
+        assert_eq!(work.queue(Operation::Read, (0, 4096), 0, &mut fio), Taken::Busy);
+        assert_eq!(wait(&mut *work, &mut fio), (0, false));
+        // Past the end: the controller's word counts.
+        assert_eq!(work.queue(Operation::Read, (1 << 20, 4096), 0, &mut fio), Taken::Queued);
+        assert_eq!(wait(&mut *work, &mut fio), (0, true));
+        assert!(!work.is_broken());
+        work.close();
     }
 }

@@ -6,7 +6,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
-use crate::engine::{Engine, Operation, Taken};
+use crate::engine::{Mover, Operation, Taken, Work};
+use crate::open;
+use crate::shared;
 
 /// fio's side of a request.
 struct Owner {
@@ -17,12 +19,59 @@ struct Owner {
 
 /// A job.
 pub struct Job {
-    engine: Engine<Owner>,
-    /// What is over and was not looked at yet: fio's cookie, and whether it failed.
-    events: Vec<(*mut c_void, bool)>,
+    work: Box<dyn Work<Owner>>,
+    events: Events,
 }
 
-/// Connects. Null when that fails; then `error` holds why, ended by NUL.
+/// What is over and was not looked at yet: fio's cookie, and whether it failed.
+#[derive(Default)]
+struct Events(Vec<(*mut c_void, bool)>);
+
+impl Owner {
+    /// The part of fio's buffer for a run of `length` bytes at `offset`, as far as there is one.
+    fn part(&self, offset: usize, length: usize) -> (*mut u8, usize) {
+        let start = offset.min(self.length);
+        (self.buffer.wrapping_add(start), length.min(self.length - start))
+    }
+}
+
+impl Mover<Owner> for Events {
+    fn fill(&mut self, owner: &Owner, offset_bytes: usize, run: &mut [u8]) {
+        let (start, length) = owner.part(offset_bytes, run.len());
+        // SAFETY: fio's buffer has that many bytes there and rests while the request is in flight.
+        let source = unsafe { std::slice::from_raw_parts(start, length) };
+        run[..length].copy_from_slice(source);
+    }
+
+    fn drain(&mut self, owner: &Owner, offset_bytes: usize, run: &[u8]) {
+        let (start, length) = owner.part(offset_bytes, run.len());
+        // SAFETY: fio's buffer has that many bytes there and rests until the request is returned.
+        unsafe { std::ptr::copy_nonoverlapping(run.as_ptr(), start, length) };
+    }
+
+    fn over(&mut self, owner: Owner, failed: bool) {
+        self.0.push((owner.cookie, failed));
+    }
+}
+
+/// Writes `text` to `error`, ended by NUL.
+///
+/// # Safety
+/// `error` has room for `error_bytes`.
+unsafe fn tell(text: &str, error: *mut c_char, error_bytes: usize) {
+    let length = text.len().min(error_bytes.saturating_sub(1));
+    if error_bytes > 0 {
+        // SAFETY: `length` and the NUL behind it fit into what the caller hands in.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr().cast(), error, length) };
+        // SAFETY: as above: there are more than `length` bytes.
+        let end = unsafe { error.add(length) };
+        // SAFETY: as above.
+        unsafe { end.write(0) };
+    }
+}
+
+/// Connects, or takes a controller. Null when that fails; then `error` holds why, ended by NUL. `flags`: 1 the job writes,
+/// 2 it is a thread.
 ///
 /// # Safety
 /// `filename` is a string that ends with NUL; `error` has room for `error_bytes`.
@@ -30,27 +79,39 @@ pub struct Job {
 pub unsafe extern "C" fn vega_fio_open(
     filename: *const c_char,
     depth: u32,
+    request_bytes: u64,
+    flags: u32,
     error: *mut c_char,
     error_bytes: usize,
 ) -> *mut Job {
     // SAFETY: the caller hands in a string.
     let name = unsafe { CStr::from_ptr(filename) };
-    match Engine::open(&name.to_string_lossy(), depth.max(1)) {
-        Ok(engine) => Box::into_raw(Box::new(Job { engine, events: Vec::new() })),
+    let (writes, is_thread) = (flags & 1 != 0, flags & 2 != 0);
+    let job = open::Job { depth: depth.max(1), request_bytes, writes, is_thread };
+    match open::open(&name.to_string_lossy(), job) {
+        Ok(work) => Box::into_raw(Box::new(Job { work, events: Events::default() })),
         Err(cause) => {
-            let text = cause.to_string();
-            let length = text.len().min(error_bytes.saturating_sub(1));
-            if error_bytes > 0 {
-                // SAFETY: `length` and the NUL behind it fit into what the caller hands in.
-                unsafe { std::ptr::copy_nonoverlapping(text.as_ptr().cast(), error, length) };
-                // SAFETY: as above: there are more than `length` bytes.
-                let end = unsafe { error.add(length) };
-                // SAFETY: as above.
-                unsafe { end.write(0) };
-            }
+            // SAFETY: the caller's promise.
+            unsafe { tell(&cause.to_string(), error, error_bytes) };
             std::ptr::null_mut()
         }
     }
+}
+
+/// Gives back what the jobs of this process have taken, when none of them is left. 0 when that was done; else 1, and `error`
+/// says what is left to do.
+///
+/// # Safety
+/// `error` has room for `error_bytes`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vega_fio_give_back(error: *mut c_char, error_bytes: usize) -> c_int {
+    let left = shared::give_back_all();
+    if left.is_empty() {
+        return 0;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { tell(&left.join("; "), error, error_bytes) };
+    1
 }
 
 /// Bytes of the namespace.
@@ -60,7 +121,7 @@ pub unsafe extern "C" fn vega_fio_open(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_size(job: *const Job) -> u64 {
     // SAFETY: the caller's promise.
-    unsafe { &*job }.engine.size_bytes()
+    unsafe { &*job }.work.size_bytes()
 }
 
 /// Takes a request: 0 when it was taken, 1 when there is no room now, -1 when it cannot be done.
@@ -86,11 +147,7 @@ pub unsafe extern "C" fn vega_fio_queue(
         _ => Operation::Trim,
     };
     let owner = Owner { cookie, buffer: buffer.cast(), length: length as usize };
-    let taken = job.engine.queue(operation, (offset, length), owner, |owner, data| {
-        // SAFETY: fio's buffer has that many bytes and rests while the request is in flight.
-        let source = unsafe { std::slice::from_raw_parts(owner.buffer, owner.length) };
-        data.copy_from_slice(source);
-    });
+    let taken = job.work.queue(operation, (offset, length), owner, &mut job.events);
     match taken {
         Taken::Queued => 0,
         Taken::Busy => 1,
@@ -105,7 +162,7 @@ pub unsafe extern "C" fn vega_fio_queue(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_commit(job: *mut Job) {
     // SAFETY: the caller's promise.
-    unsafe { &mut *job }.engine.commit();
+    unsafe { &mut *job }.work.commit();
 }
 
 /// One turn; how many requests are over and not returned yet, or -1 when the association has ended and nothing is left.
@@ -116,16 +173,9 @@ pub unsafe extern "C" fn vega_fio_commit(job: *mut Job) {
 pub unsafe extern "C" fn vega_fio_poll(job: *mut Job) -> c_int {
     // SAFETY: the caller's promise.
     let job = unsafe { &mut *job };
-    let events = &mut job.events;
-    job.engine.poll(|owner: Owner, data, failed| {
-        if let Some(data) = data {
-            let length = data.len().min(owner.length);
-            // SAFETY: fio's buffer has that many bytes and rests until the request is returned.
-            unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), owner.buffer, length) };
-        }
-        events.push((owner.cookie, failed));
-    });
-    if events.is_empty() && job.engine.is_broken() { -1 } else { events.len() as c_int }
+    job.work.poll(&mut job.events);
+    let events = &job.events.0;
+    if events.is_empty() && job.work.is_broken() { -1 } else { events.len() as c_int }
 }
 
 /// Returns a request that is over: its cookie. `failed` is set to 1 when it failed, else to 0. Null when there is none.
@@ -136,7 +186,7 @@ pub unsafe extern "C" fn vega_fio_poll(job: *mut Job) -> c_int {
 pub unsafe extern "C" fn vega_fio_event(job: *mut Job, failed: *mut c_int) -> *mut c_void {
     // SAFETY: the caller's promise.
     let job = unsafe { &mut *job };
-    let Some((cookie, is_failed)) = job.events.pop() else { return std::ptr::null_mut() };
+    let Some((cookie, is_failed)) = job.events.0.pop() else { return std::ptr::null_mut() };
     // SAFETY: the caller's promise.
     unsafe { *failed = c_int::from(is_failed) };
     cookie
@@ -150,5 +200,5 @@ pub unsafe extern "C" fn vega_fio_event(job: *mut Job, failed: *mut c_int) -> *m
 pub unsafe extern "C" fn vega_fio_close(job: *mut Job) {
     // SAFETY: it was made by `vega_fio_open` and comes back once.
     let mut job = unsafe { Box::from_raw(job) };
-    job.engine.close();
+    job.work.close();
 }

@@ -28,6 +28,13 @@ to_vfio() {
 }
 to_kernel() { give "$1" nvme; }
 
+# The way to user space, for programs that bind controllers themselves.
+load_vfio() {
+    modprobe vfio-pci
+    modprobe vfio_iommu_type1
+}
+has_driver() { [ "$(driver_of "$1")" = "$2" ]; }
+
 # Huge pages for buffers; taken early, while there are whole ones.
 huge_pages() {
     echo "$1" >/proc/sys/vm/nr_hugepages
@@ -57,6 +64,20 @@ kernel_disk() {
     wait_until "namespace $2 of $1 is a disk" find_kernel_disk "$1" "$2"
     echo "/dev/$(cat /tmp/disk)"
 }
+
+# blank ADDRESS NAMESPACE: nothing is left of earlier cases; the kernel has the controller.
+blank() {
+    _disk=$(kernel_disk "$1" "$2")
+    dd if=/dev/zero of="$_disk" bs=1M count=32 conv=fsync 2>/tmp/dd || die "$(cat /tmp/dd)"
+}
+
+# --- loads of `vega bench` --------------------------------------------------------------------------------------------------------
+
+# bench TARGET OPTIONS...: a good one; what it told is looked at with `told`.
+bench() {
+    /vm/vega bench "$@" --output json >/tmp/bench 2>/tmp/bench.err || die "vega bench $*: $(cat /tmp/bench.err /tmp/bench)"
+}
+told() { expect "what the load told" "$(cat /tmp/bench)" "$1"; }
 
 # --- load through the user-space driver -------------------------------------------------------------------------------------------
 

@@ -206,8 +206,13 @@ fn write_initrd(
     cuts: u32,
 ) -> Outcome<PathBuf> {
     let scripts = own("guest");
-    let contents =
-        Contents { vega: &options.vega, load: &options.load, nvme: &options.nvme, scripts: &scripts };
+    let contents = Contents {
+        vega: &options.vega,
+        load: &options.load,
+        nvme: &options.nvme,
+        fio_engine: &options.fio_engine,
+        scripts: &scripts,
+    };
     let mut bytes = std::fs::read(&image.base).context("the prepared image")?;
     bytes.extend(contents.archive(cases, cuts)?);
     let initrd = folder.join("initrd.cpio");

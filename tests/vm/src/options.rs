@@ -17,6 +17,7 @@ options:
   --vega PATH      the static vega
   --load PATH      the static vm_load
   --nvme PATH      the static vm_nvme
+  --fio-engine PATH  the engine for the guest's fio; its case fails without one [target/libvega_fio.so]
   --cache DIR      where packages and images are [$VEGA_CACHE/vm or .cache/vm]
   --logs DIR       where what guests said is kept [target/vm-logs]";
 
@@ -43,6 +44,7 @@ pub struct Options {
     pub vega: PathBuf,
     pub load: PathBuf,
     pub nvme: PathBuf,
+    pub fio_engine: PathBuf,
     pub cache: PathBuf,
     pub logs: PathBuf,
 }
@@ -59,6 +61,7 @@ impl Options {
             vega: programs.join("vega"),
             load: programs.join("vm_load"),
             nvme: programs.join("vm_nvme"),
+            fio_engine: PathBuf::from("target/libvega_fio.so"),
             cache: cache.unwrap_or_else(|| PathBuf::from(".cache")).join("vm"),
             logs: PathBuf::from("target/vm-logs"),
         };
@@ -73,6 +76,7 @@ impl Options {
                 "--vega" => options.vega = value()?.into(),
                 "--load" => options.load = value()?.into(),
                 "--nvme" => options.nvme = value()?.into(),
+                "--fio-engine" => options.fio_engine = value()?.into(),
                 "--cache" => options.cache = value()?.into(),
                 "--logs" => options.logs = value()?.into(),
                 option if option.starts_with('-') => return fail(format!("unknown argument {option:?}")),

@@ -17,6 +17,8 @@ pub struct Contents<'a> {
     pub load: &'a Path,
     /// The static `vm_nvme`.
     pub nvme: &'a Path,
+    /// The engine for the guest's fio, where one was built.
+    pub fio_engine: &'a Path,
     /// `tests/vm/guest`.
     pub scripts: &'a Path,
 }
@@ -30,6 +32,9 @@ impl Contents<'_> {
         for (program, path) in programs {
             let content = std::fs::read(program).context(&format!("reading {}", program.display()))?;
             archive.file(path, 0o755, &content)?;
+        }
+        if self.fio_engine.exists() {
+            archive.file("/vm/libvega_fio.so", 0o755, &std::fs::read(self.fio_engine)?)?;
         }
         for entry in std::fs::read_dir(self.scripts)? {
             let path = entry?.path();

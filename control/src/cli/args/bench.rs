@@ -38,8 +38,11 @@ pub(in crate::cli) enum Arrival {
 
 #[derive(Args)]
 pub(in crate::cli) struct BenchArgs {
-    /// nvme-tcp://HOST[:PORT]/NQN[?nsid=N] or iscsi://HOST[:PORT]/TARGET/LUN
-    target: String,
+    /// nvme-tcp://HOST[:PORT]/NQN[?nsid=N], iscsi://HOST[:PORT]/TARGET/LUN, nvme-pcie://ADDRESS[?nsid=N] (a controller of this
+    /// machine, driven from user space), nvme-emulated://SIZE[?block=512] (one in this process), or the words of an NVMe
+    /// transport identifier: trtype=pcie traddr=0000:01:00.0 ns=1
+    #[arg(required = true, num_args = 1.., value_name = "TARGET")]
+    target: Vec<String>,
     /// What to do
     #[arg(long, value_enum, default_value_t)]
     pattern: Pattern,
@@ -52,7 +55,7 @@ pub(in crate::cli) struct BenchArgs {
     /// Requests in flight per queue; with --rate at most so many
     #[arg(long, default_value_t = 1)]
     depth: u32,
-    /// NVMe I/O queues or iSCSI sessions, each a connection
+    /// NVMe I/O queues, or iSCSI sessions, of each processor
     #[arg(long, default_value_t = 1)]
     queues: u16,
     /// Requests per second (open loop, latency counts from the intended start) instead of a steady depth
@@ -70,9 +73,9 @@ pub(in crate::cli) struct BenchArgs {
     /// End after so many bytes if that is earlier; then nothing warms up
     #[arg(long, value_name = "SIZE")]
     bytes: Option<ByteSize>,
-    /// Processor that makes the load; it spins
-    #[arg(long, value_name = "PROCESSOR")]
-    core: Option<usize>,
+    /// Processors that make the load, for instance 2 or 2,3; each spins, has queues of its own and its share of the target
+    #[arg(long, value_name = "PROCESSOR", value_delimiter = ',')]
+    core: Vec<usize>,
     /// Digests over NVMe/TCP headers
     #[arg(long)]
     header_digest: bool,
@@ -88,6 +91,13 @@ pub(in crate::cli) struct BenchArgs {
     /// Destroy what the target holds; without it only an empty target, or one that an earlier run has written, is written to
     #[arg(long)]
     overwrite_data: bool,
+    /// Serial number of a controller of this machine that is used, labelled or holds data, and is to be taken and, by a load that
+    /// writes, overwritten all the same
+    #[arg(long, value_name = "SERIAL")]
+    confirm_serial: Option<String>,
+    /// Accept that there is no IOMMU: an error can then overwrite any memory of the machine
+    #[arg(long)]
+    no_iommu: bool,
     /// Start of the sequence of random places
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -121,7 +131,7 @@ impl BenchArgs {
             Pattern::Randrw => (true, self.read_percent),
         };
         BenchOptions {
-            target: self.target,
+            target: self.target.join(" "),
             random,
             read_percent,
             // What does not fit is out of the generator's bounds, which it tells.
@@ -133,12 +143,14 @@ impl BenchArgs {
             runtime: self.runtime,
             warm_up: self.warm_up,
             bytes_max: self.bytes.map(|bytes| bytes.0),
-            processor: self.core,
+            processors: self.core,
             header_digest: self.header_digest,
             data_digest: self.data_digest,
             client_name: self.client_name,
             verify: self.verify,
             overwrite_data: self.overwrite_data,
+            confirm_serial: self.confirm_serial,
+            no_iommu: self.no_iommu,
             seed: self.seed,
             plot: self.plot,
         }

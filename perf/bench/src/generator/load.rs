@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use reactor::time::Time;
 
-use super::{Generator, Phase, Slot};
-use crate::driver::{Answer, Driver, Failure, Geometry, Kind, Request};
+use super::{Generator, Ground, Phase, Slot};
+use crate::driver::{Answer, Doorbells, Driver, Failure, Kind, Payload, Request};
 use crate::error::BenchError;
 use crate::ledger::Ledger;
 use crate::limits::{DRAIN_TIMEOUT_S, STARTS_PER_TURN};
 use crate::pace::Pace;
 use crate::places::Places;
 use crate::tally::{Outcome, Tally, Verified};
+use crate::team::EndAsked;
 
 /// A load in progress.
 pub struct Load {
@@ -23,27 +24,50 @@ pub struct Load {
     from: Time,
     until: Time,
     started_bytes: u64,
+    bytes_max: Option<u64>,
+    /// The first block of the first place, and the blocks of each.
+    first_block: u64,
+    length_blocks: u32,
+    /// What the controller had been told when the measured time began.
+    rung_before: Option<Doorbells>,
     outcome: Outcome,
 }
 
 impl Load {
     pub fn new(
-        geometry: Geometry,
+        ground: &Ground,
         places: Places,
         pace: Pace,
         ledger: Option<Ledger>,
+        bytes_max: Option<u64>,
         (from, until): (Time, Time),
     ) -> Self {
         let outcome = Outcome {
-            geometry,
+            geometry: ground.geometry,
             elapsed: until.since(from),
             reads: Tally::default(),
             writes: Tally::default(),
             unstarted: 0,
             verified: ledger.is_some().then(Verified::default),
             first_failure: None,
+            interrupted: false,
+            controller: None,
+            rung: Doorbells::default(),
         };
-        Self { places, pace, ledger, chosen: None, from, until, started_bytes: 0, outcome }
+        Self {
+            places,
+            pace,
+            ledger,
+            chosen: None,
+            from,
+            until,
+            started_bytes: 0,
+            bytes_max,
+            first_block: ground.first_block,
+            length_blocks: ground.blocks_per_request,
+            rung_before: None,
+            outcome,
+        }
     }
 
     fn tally(&mut self, kind: Kind) -> &mut Tally {
@@ -71,7 +95,7 @@ impl Load {
 
     /// A request is over.
     #[inline]
-    pub fn on_answer(&mut self, slot: &mut Slot, answer: Answer, now: Time) {
+    pub fn on_answer<D: Payload>(&mut self, slot: &mut Slot<D>, answer: Answer<D>, now: Time) {
         let (kind, place) = (slot.kind, slot.place);
         let succeeded = answer.failure.is_none();
         if let Some(failure) = answer.failure {
@@ -107,8 +131,19 @@ impl Load {
     #[cold]
     fn on_failure(&mut self, kind: Kind, place: u64, failure: Failure) {
         self.tally(kind).failed += 1;
-        let per_place = self.places.blocks_per_place();
-        self.outcome.first_failure.get_or_insert((place * per_place, failure));
+        let lba = self.lba_of(place);
+        self.outcome.first_failure.get_or_insert((lba, failure));
+    }
+
+    fn lba_of(&self, place: u64) -> u64 {
+        self.first_block + place * u64::from(self.length_blocks)
+    }
+
+    /// Ends the measured time now, because somebody has had enough of it.
+    fn interrupt(&mut self, now: Time) {
+        self.until = now.min(self.until);
+        self.outcome.elapsed = self.until.since(self.from);
+        self.outcome.interrupted = true;
     }
 
     /// Counts what was due and was not started, with the time that it has waited.
@@ -116,7 +151,7 @@ impl Load {
         if !self.pace.is_open() {
             return;
         }
-        while let Some(intended) = self.pace.due(Time::from_ns(self.until.as_ns() - 1)) {
+        while let Some(intended) = self.pace.due(Time::from_ns(self.until.as_ns().saturating_sub(1))) {
             self.pace.take();
             let kind = if self.places.next_reads() { Kind::Read } else { Kind::Write };
             if intended >= self.from {
@@ -132,11 +167,17 @@ impl<D: Driver> Generator<D> {
     /// Starts what is due.
     pub(super) fn start_requests(&mut self, now: Time) {
         let Phase::Running(load) = &mut self.phase else { return };
-        let (request_bytes, bytes_max) = (u64::from(self.plan.request_bytes), self.plan.bytes_max);
-        let length_blocks = self.plan.request_bytes / load.outcome.geometry.logical_block_bytes;
+        if load.rung_before.is_none() && now >= load.from {
+            load.rung_before = Some(self.driver.doorbells());
+        }
+        let request_bytes = u64::from(self.plan.request_bytes);
         let mut ended = now >= load.until;
+        if self.member.stop().asked() == Some(EndAsked::Interrupted) {
+            load.interrupt(now);
+            ended = true;
+        }
         for _ in 0..STARTS_PER_TURN {
-            if bytes_max.is_some_and(|max| load.started_bytes + request_bytes > max) {
+            if load.bytes_max.is_some_and(|max| load.started_bytes + request_bytes > max) && !ended {
                 // The measured time lasts until the last answer.
                 (load.until, ended) = (Time::NEVER, true);
             }
@@ -155,7 +196,7 @@ impl<D: Driver> Generator<D> {
             if let (Kind::Write, Some(ledger)) = (kind, &load.ledger) {
                 ledger.stamp(place, &mut data);
             }
-            let request = Request { tag, kind, lba: place * u64::from(length_blocks), length_blocks };
+            let request = Request { tag, kind, lba: load.lba_of(place), length_blocks: load.length_blocks };
             if let Err(data) = self.driver.submit(now, request, data) {
                 // The target's window is full; the same request is the next one.
                 match kind {
@@ -198,6 +239,9 @@ impl<D: Driver> Generator<D> {
         } else {
             load.count_unstarted();
         }
+        // Commands of before the measured time and of after it are the same commands.
+        load.outcome.rung = self.driver.doorbells().since(load.rung_before.unwrap_or_default());
+        load.outcome.controller = self.driver.controller();
         let outcome = load.outcome.clone();
         self.finish(Ok(outcome), now);
     }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::*;
 use crate::driver::Failure;
 use crate::plan::{Order, Pacing};
+use crate::team::Stop;
 
 const BLOCK_BYTES: u32 = 512;
 const BLOCKS: u64 = 64;
@@ -48,7 +49,9 @@ impl Memory {
 }
 
 impl Driver for Memory {
-    fn poll(&mut self, now: Time, answers: &mut Vec<Answer>) {
+    type Data = Vec<u8>;
+
+    fn poll(&mut self, now: Time, answers: &mut Vec<Answer<Vec<u8>>>) {
         if now < self.silent_until {
             return;
         }
@@ -70,7 +73,11 @@ impl Driver for Memory {
     }
 
     fn geometry(&self) -> Option<Geometry> {
-        Some(Geometry { logical_block_bytes: BLOCK_BYTES, length_blocks: BLOCKS })
+        Some(Geometry::unlimited(BLOCK_BYTES, BLOCKS))
+    }
+
+    fn buffer(&mut self, length_bytes: usize) -> Option<Vec<u8>> {
+        Some(vec![0; length_bytes])
     }
 
     fn take_end(&mut self) -> Option<BenchError> {
@@ -103,11 +110,20 @@ fn plan(read_percent: u8) -> Plan {
 }
 
 fn run(plan: &Plan, memory: Memory) -> (Finished, Memory) {
+    run_until(plan, memory, &Stop::default(), Time::NEVER)
+}
+
+/// As [`run`], and somebody ends it at `interrupt_at`.
+fn run_until(plan: &Plan, memory: Memory, stop: &Stop, interrupt_at: Time) -> (Finished, Memory) {
     let clock = Rc::new(ManualClock::default());
     let (result, finished): (_, Receiver<Finished>) = channel();
-    let mut generator = Generator::new(plan.clone(), memory, clock.clone(), 7, result);
+    let member = Member::all(1, stop).remove(0);
+    let mut generator = Generator::new(plan.clone(), member, memory, clock.clone(), 7, result);
     for _ in 0..100_000 {
         clock.0.set(clock.0.get() + TURN_NS);
+        if clock.now() >= interrupt_at {
+            stop.raise(EndAsked::Interrupted);
+        }
         generator.poll(clock.now(), 64);
         if let Ok(finished) = finished.try_recv() {
             return (finished, generator.driver);
@@ -205,5 +221,64 @@ fn a_plan_that_does_not_fit_is_refused() {
         change(&mut plan);
         let error = run(&plan, Memory::new(0)).0.expect_err("it does not fit");
         assert!(is_expected(&error), "{error}");
+    }
+}
+
+#[test]
+fn a_load_that_is_interrupted_tells_what_it_has_measured() {
+    let (finished, _) = run_until(&plan(100), Memory::new(0), &Stop::default(), Time::from_ns(6_000_000));
+    let outcome = finished.expect("it measured something");
+    assert!(outcome.interrupted);
+    // A millisecond of warm-up, and then half of what was asked for.
+    assert!((4_900_000..5_100_000).contains(&outcome.elapsed.as_nanos()), "{:?}", outcome.elapsed);
+    assert!((1900..2100).contains(&outcome.reads.completed), "{}", outcome.reads.completed);
+    let early = run_until(&plan(100), Memory::new(0), &Stop::default(), Time::from_ns(500_000)).0;
+    let early = early.expect("it had begun");
+    assert_eq!((early.reads.completed, early.elapsed), (0, Duration::ZERO));
+    let never = run_until(&plan(100), Memory::new(0), &Stop::default(), Time::ZERO).0;
+    assert!(matches!(never, Err(BenchError::Interrupted)), "{never:?}");
+}
+
+#[test]
+fn a_generator_ends_when_another_one_has_failed() {
+    let stop = Stop::default();
+    stop.raise(EndAsked::Failed);
+    let (finished, _) = run_until(&plan(100), Memory::new(0), &stop, Time::NEVER);
+    assert!(matches!(finished, Err(BenchError::Elsewhere)), "{finished:?}");
+    let stop = Stop::default();
+    let failed = run_until(&plan(100), Memory { ends: true, ..Memory::new(0) }, &stop, Time::NEVER).0;
+    assert!(failed.is_err() && stop.asked() == Some(EndAsked::Failed));
+}
+
+#[test]
+fn generators_share_a_target_and_leave_nothing_out() {
+    let plan =
+        Plan { bytes_max: Some(64 * 1024), order: Order::Sequential, processors: vec![0, 1], ..plan(0) };
+    let stop = Stop::default();
+    let clock = Rc::new(ManualClock::default());
+    let (result, finished) = channel();
+    let make =
+        |member| Generator::new(plan.clone(), member, Memory::new(0), clock.clone(), 7, result.clone());
+    let mut generators: Vec<_> = Member::all(2, &stop).into_iter().map(make).collect();
+    // The second one begins later; the first waits for it.
+    let mut outcomes = Vec::new();
+    for turn in 0..10_000 {
+        clock.0.set(clock.0.get() + TURN_NS);
+        generators[0].poll(clock.now(), 64);
+        if turn < 100 {
+            assert_eq!(generators[0].driver.writes, 0);
+        } else {
+            generators[1].poll(clock.now(), 64);
+        }
+        outcomes.extend(finished.try_iter());
+    }
+    assert_eq!(outcomes.len(), 2);
+    let counts: Vec<_> = outcomes.iter().map(|one| one.as_ref().expect("good").writes.completed).collect();
+    assert_eq!(counts, [32, 32]);
+    let wrote = |number: usize, place: usize| {
+        stamp::is_marked(&generators[number].driver.blocks[place * 1024..][..512])
+    };
+    for place in 0..32 {
+        assert_eq!((wrote(0, place), wrote(1, place)), (place < 16, place >= 16), "{place}");
     }
 }

@@ -345,7 +345,7 @@ impl Session {
                 let (length_blocks, logical_block_bytes) = wire::capacity(data)
                     .filter(|(_, bytes)| *bytes >= 512)
                     .ok_or(SessionEnd::Violation(DATA_IN))?;
-                self.geometry = Some(Geometry { logical_block_bytes, length_blocks });
+                self.geometry = Some(Geometry::unlimited(logical_block_bytes, length_blocks));
                 self.standing = Standing::Live;
             }
         }

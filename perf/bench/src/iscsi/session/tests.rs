@@ -60,7 +60,7 @@ fn live() -> Session {
     (data[7], data[10]) = (99, 2);
     session.handle(&answer(DATA_IN, FINAL | STATUS, ask[0].0.tag()), &data).expect("a good answer");
     assert!(take(&mut session).is_empty());
-    assert_eq!(session.geometry, Some(Geometry { logical_block_bytes: 512, length_blocks: 100 }));
+    assert_eq!(session.geometry, Some(Geometry::unlimited(512, 100)));
     assert_eq!(session.standing, Standing::Live);
     session
 }

@@ -1,0 +1,183 @@
+//! The thread that keeps a controller: it brings it up, drives its admin queue, hands out queue pairs to the cores, and shuts
+//! it down when it is told to. Nothing of an I/O passes through it.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nvme::device::{Device, DeviceError};
+use nvme::{Config, Controller};
+use reactor::clock::MonotonicClock;
+use reactor::time::{Clock, Time};
+
+use crate::error::{BenchError, LocalCause};
+use crate::limits::{KEEPER_BUSY_MS, KEEPER_IDLE_MS, NAMESPACE_TIMEOUT_MS, START_TIMEOUT_S};
+use crate::local::{Claimed, LocalTarget, claim};
+
+/// Queues are created and commands aborted on request of the cores; after each claim it looks more often for so long.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// What is asked for, and who waits for it.
+type Claim = (Box<LocalTarget>, Sender<Result<Claimed, BenchError>>);
+
+enum Ask {
+    Claim(Claim),
+    Leave,
+    End,
+}
+
+/// A controller that is kept. Dropping it shuts the controller down and waits for that.
+#[derive(Debug)]
+pub struct Keeper<D> {
+    device: D,
+    door: Door,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// The way to a keeper, for a core.
+#[derive(Clone, Debug)]
+pub struct Door {
+    asks: Sender<Ask>,
+    ends_with_the_last: bool,
+    fate: Arc<OnceLock<LocalCause>>,
+}
+
+impl<D: Device + Clone + Send + 'static> Keeper<D> {
+    /// Begins to bring the controller up. It is shut down when so many have left it, or else when this is dropped.
+    pub fn start(device: D, config: Config, leaves: Option<u32>) -> std::io::Result<Self> {
+        let (asks, asked) = mpsc::channel();
+        let fate = Arc::new(OnceLock::new());
+        let (its_device, its_fate) = (device.clone(), Arc::clone(&fate));
+        let builder = std::thread::Builder::new().name("vega-keeper".to_owned());
+        let thread = builder.spawn(move || match Keeping::new(its_device, config, leaves) {
+            Ok(keeping) => keeping.run(&asked, &its_fate),
+            // Nobody else sets it.
+            Err(error) => drop(its_fate.set(LocalCause::Device(error))),
+        })?;
+        Ok(Self {
+            device,
+            door: Door { asks, ends_with_the_last: leaves.is_some(), fate },
+            thread: Some(thread),
+        })
+    }
+
+    /// The way to it, for a core.
+    pub fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    /// The device, for the queue pairs of a core.
+    pub fn device(&self) -> D {
+        self.device.clone()
+    }
+}
+
+impl<D> Drop for Keeper<D> {
+    fn drop(&mut self) {
+        // One that is gone has ended.
+        let _ = self.door.asks.send(Ask::End);
+        if let Some(thread) = self.thread.take() {
+            // A panic was printed; the device stops when its last handle goes.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Door {
+    /// Asks for queue pairs; the answer comes when the controller is ready.
+    pub fn claim(&self, target: &LocalTarget) -> Receiver<Result<Claimed, BenchError>> {
+        let (answer, answered) = mpsc::channel();
+        // A keeper that is gone has dropped its end, which the receiver sees.
+        let _ = self.asks.send(Ask::Claim((Box::new(target.clone()), answer)));
+        answered
+    }
+
+    /// This one wants nothing more of it. True when the controller ends with the last one who leaves, so that this can be awaited.
+    pub fn leave(&self) -> bool {
+        let _ = self.asks.send(Ask::Leave);
+        self.ends_with_the_last
+    }
+
+    /// How the controller ended, once it has, or why it never began.
+    pub fn fate(&self) -> Option<LocalCause> {
+        self.fate.get().cloned()
+    }
+}
+
+/// The controller on its thread.
+struct Keeping<D: Device> {
+    controller: Controller<D>,
+    claims: Vec<Claim>,
+    ready_at: Option<Time>,
+    busy_until: Time,
+    /// Who is still to leave before the end.
+    leaves: Option<u32>,
+}
+
+impl<D: Device> Keeping<D> {
+    fn new(device: D, config: Config, leaves: Option<u32>) -> Result<Self, DeviceError> {
+        let controller = Controller::new(device, config, None)?;
+        let busy_until = MonotonicClock.now().after(Duration::from_secs(START_TIMEOUT_S));
+        Ok(Self { controller, claims: Vec::new(), ready_at: None, busy_until, leaves })
+    }
+
+    fn run(mut self, asked: &Receiver<Ask>, fate: &OnceLock<LocalCause>) {
+        self.controller.start(MonotonicClock.now());
+        let mut ending = false;
+        loop {
+            let now = MonotonicClock.now();
+            self.controller.poll(now);
+            while self.controller.next_event().is_some() {}
+            if self.ready_at.is_none() && self.controller.is_ready() {
+                self.ready_at = Some(now);
+            }
+            self.answer(now);
+            if let Some(end) = self.controller.ended() {
+                // Nobody else sets it.
+                fate.get_or_init(|| LocalCause::Ended(end));
+                if ending {
+                    return;
+                }
+            }
+            let is_busy = ending || now < self.busy_until || !self.controller.is_ready();
+            let pause = Duration::from_millis(if is_busy { KEEPER_BUSY_MS } else { KEEPER_IDLE_MS });
+            match asked.recv_timeout(pause) {
+                Ok(Ask::Leave) => {
+                    self.leaves = self.leaves.map(|leaves| leaves.saturating_sub(1));
+                    if self.leaves == Some(0) {
+                        ending = true;
+                        self.controller.shutdown(MonotonicClock.now());
+                    }
+                }
+                Ok(Ask::Claim(claim)) => {
+                    self.busy_until = now.after(BUSY);
+                    self.claims.push(claim);
+                }
+                Ok(Ask::End) | Err(RecvTimeoutError::Disconnected) => {
+                    ending = true;
+                    self.controller.shutdown(MonotonicClock.now());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Answers the claims that can be answered.
+    fn answer(&mut self, now: Time) {
+        let late_at = |ready_at: Time| ready_at.after(Duration::from_millis(NAMESPACE_TIMEOUT_MS));
+        let is_late = self.ready_at.is_some_and(|ready_at| now >= late_at(ready_at));
+        self.claims.retain(|(target, answer)| match claim(&self.controller, target, is_late) {
+            Ok(None) => true,
+            Ok(Some(claimed)) => {
+                // Whoever asked may be gone.
+                let _ = answer.send(Ok(claimed));
+                false
+            }
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                false
+            }
+        });
+    }
+}
