@@ -39,6 +39,8 @@ pub struct NvmeTarget {
     pub nsid: u32,
     /// Requests in flight on each queue.
     pub depth: u32,
+    /// No command is longer, whatever the controller takes.
+    pub command_bytes_max: u64,
 }
 
 impl NvmeTarget {
@@ -64,7 +66,13 @@ impl NvmeTarget {
             ..ControllerConfig::new(address, subsystem_nqn, HostIdentity { nqn, id: host_id })
         };
         config.timeouts.io = Duration::from_secs(DRAIN_TIMEOUT_S);
-        Self { shown: plan.target.to_string(), config, nsid, depth: plan.depth }
+        Self {
+            shown: plan.target.to_string(),
+            config,
+            nsid,
+            depth: plan.depth,
+            command_bytes_max: REQUEST_BYTES_MAX.into(),
+        }
     }
 }
 
@@ -219,7 +227,7 @@ impl NvmeDriver {
         Ok(Geometry {
             logical_block_bytes: namespace.bdev.logical_block_bytes,
             length_blocks: namespace.bdev.length_blocks,
-            command_bytes_max: info.transfer_bytes_max.min(REQUEST_BYTES_MAX.into()),
+            command_bytes_max: info.transfer_bytes_max.min(self.target.command_bytes_max),
         })
     }
 
@@ -297,7 +305,7 @@ impl Driver for NvmeDriver {
         let index = request.tag as usize % self.parts.len();
         match data {
             // What has waited longer goes first.
-            data if self.cuts.has_waiting(index) => Err(data),
+            Pieces::One(_) if self.cuts.has_waiting(index) => Err(data),
             Pieces::One(data) => {
                 self.send(now, index, Part::whole(request.tag), request, data).map_err(Pieces::One)
             }
