@@ -204,6 +204,11 @@ pub trait Driver {
         Duration::from_secs(CLOSE_TIMEOUT_S)
     }
 
+    /// True when others of this process use the same controller, which ends with the last of them.
+    fn shares(&self) -> bool {
+        false
+    }
+
     /// The controller, where this process drives it itself.
     fn controller(&self) -> Option<ControllerFacts> {
         None

@@ -21,7 +21,7 @@ use crate::error::{BenchError, LocalCause};
 use crate::plan::Plan;
 
 pub use driver::LocalDriver;
-pub use keeper::Keeper;
+pub use keeper::{Keeper, Seat};
 pub use take::{Borrowed, take};
 
 /// The namespace of an emulated controller.
@@ -50,6 +50,13 @@ pub struct LocalTarget {
     pub confirm_serial: Option<String>,
     /// Whether this core is the one that looks at what would be destroyed.
     pub looks: bool,
+}
+
+impl Claimed {
+    /// Bytes of the namespace.
+    pub fn size_bytes(&self) -> u64 {
+        self.namespace.length_blocks() * u64::from(self.namespace.info().block_bytes)
+    }
 }
 
 impl LocalTarget {
@@ -95,8 +102,10 @@ pub fn emulated(size_bytes: u64, block_bytes: u32) -> Result<EmulatedController,
 }
 
 /// Queue pairs of a controller that is ready, and what they lead to.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Claimed {
+    /// Where the controller is kept for several.
+    seat: Option<Seat>,
     tickets: Vec<QueueTicket>,
     namespace: Arc<Namespace>,
     serial: String,
@@ -139,6 +148,7 @@ fn claim<D: Device>(
     }
     let identity = &info.identity;
     Ok(Some(Claimed {
+        seat: None,
         tickets,
         namespace: Arc::clone(namespace),
         serial: identity.serial.trim().to_owned(),

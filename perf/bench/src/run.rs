@@ -40,15 +40,6 @@ enum Way {
     InProcess,
 }
 
-impl Way {
-    /// A core that cannot begin: the others need not wait for it.
-    fn leave(&self) {
-        if let Self::Kept(_, door) = self {
-            door.leave();
-        }
-    }
-}
-
 /// Runs a plan on cores of its own, and waits for them. A controller that was taken from the kernel goes back to it, however
 /// the run ends.
 pub fn run(plan: &Plan, stop: &Stop) -> Result<Report, BenchError> {
@@ -95,7 +86,7 @@ fn borrow(plan: &Plan) -> Result<Option<Loan>, BenchError> {
     let borrowed = local::take(Host::this(), address, plan.confirm_serial.as_deref(), plan.no_iommu)?;
     let queues = u16::try_from(u32::from(plan.queues) * plan.generators()).unwrap_or(u16::MAX);
     let config = local::config(queues.min(nvme::limits::IO_QUEUES_MAX), plan.depth);
-    let keeper = Keeper::start(borrowed.device(), config, Some(plan.generators()));
+    let keeper = Keeper::start(borrowed.device(), config);
     let keeper = keeper.map_err(|error| BenchError::Core(reactor::core::CoreError::Thread(error)))?;
     Ok(Some(Loan { keeper, borrowed }))
 }
@@ -148,9 +139,6 @@ fn start(plan: &Plan, way: &Way, stop: &Stop) -> (Vec<CoreThread>, mpsc::Receive
             }
         }
     }
-    for _ in threads.len()..plan.generators() as usize {
-        way.leave();
-    }
     (threads, finished)
 }
 
@@ -163,10 +151,9 @@ fn pollers(
     result: Sender<Finished>,
 ) -> Vec<Box<dyn Poller>> {
     let stop = member.stop().clone();
-    match poller(core, plan, way.clone(), member, &result) {
+    match poller(core, plan, way, member, &result) {
         Ok(poller) => vec![poller],
         Err(error) => {
-            way.leave();
             stop.raise(EndAsked::Failed);
             // Whoever made this core waits for the answer.
             let _ = result.send(Err(error));

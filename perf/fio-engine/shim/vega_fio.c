@@ -10,7 +10,7 @@ struct vega_job;
 struct vega_job *vega_fio_open(const char *filename, uint32_t depth, uint64_t request_bytes, uint32_t flags, char *error,
 			       size_t error_bytes);
 int vega_fio_give_back(char *error, size_t error_bytes);
-uint64_t vega_fio_size(const struct vega_job *job);
+uint64_t vega_fio_size(const char *filename, uint32_t flags, char *error, size_t error_bytes);
 int vega_fio_queue(struct vega_job *job, int operation, void *buffer, uint64_t offset, uint32_t length, void *cookie);
 void vega_fio_commit(struct vega_job *job);
 int vega_fio_poll(struct vega_job *job);
@@ -20,22 +20,15 @@ void vega_fio_close(struct vega_job *job);
 enum { VEGA_READ, VEGA_WRITE, VEGA_FLUSH, VEGA_TRIM };
 enum { VEGA_WRITES = 1, VEGA_THREAD = 2 };
 
-static struct vega_job *connect_job(struct thread_data *td, uint32_t depth)
+static uint32_t flags_of(struct thread_data *td)
 {
-	char error[1024] = "";
-	uint32_t flags = (td_write(td) || td_trim(td) ? VEGA_WRITES : 0) | (td->o.use_thread ? VEGA_THREAD : 0);
-	struct vega_job *job =
-		vega_fio_open(td->files[0]->file_name, depth, td_max_bs(td), flags, error, sizeof(error));
-
-	if (!job)
-		log_err("vega: %s: %s\n", td->files[0]->file_name, error);
-	return job;
+	return (td_write(td) || td_trim(td) ? VEGA_WRITES : 0) | (td->o.use_thread ? VEGA_THREAD : 0);
 }
 
 /* Before the jobs start: the size of the namespace. */
 static int vega_setup(struct thread_data *td)
 {
-	struct vega_job *job;
+	char error[1024] = "";
 	struct fio_file *f;
 
 	if (td->o.nr_files != 1) {
@@ -46,22 +39,26 @@ static int vega_setup(struct thread_data *td)
 	f->filetype = FIO_TYPE_BLOCK;
 	if (fio_file_size_known(f))
 		return 0;
-	job = connect_job(td, 1);
-	if (!job)
+	f->real_file_size = vega_fio_size(f->file_name, flags_of(td), error, sizeof(error));
+	if (!f->real_file_size) {
+		log_err("vega: %s: %s\n", f->file_name, error);
 		return 1;
-	f->real_file_size = vega_fio_size(job);
+	}
 	fio_file_set_size_known(f);
-	vega_fio_close(job);
 	return 0;
 }
 
 /* In the job's own thread or process. */
 static int vega_init(struct thread_data *td)
 {
-	struct vega_job *job = connect_job(td, td->o.iodepth);
+	char error[1024] = "";
+	const char *name = td->files[0]->file_name;
+	struct vega_job *job = vega_fio_open(name, td->o.iodepth, td_max_bs(td), flags_of(td), error, sizeof(error));
 
-	if (!job)
+	if (!job) {
+		log_err("vega: %s: %s\n", name, error);
 		return 1;
+	}
 	td->io_ops_data = job;
 	return 0;
 }

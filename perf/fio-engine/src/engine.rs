@@ -6,8 +6,10 @@ use bench::driver::{Answer, Driver, Geometry, Kind, Maintenance, Payload, Reques
 use reactor::clock::MonotonicClock;
 use reactor::time::{Clock, Time};
 
-/// Time to take leave.
+/// Time to take leave of a target at a distance.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Pause between two looks at a controller that other jobs still use.
+const CLOSE_PAUSE: Duration = Duration::from_millis(2);
 /// Blocks that one command frees.
 const TRIM_BLOCKS_MAX: u64 = 1 << 16;
 
@@ -206,16 +208,23 @@ impl<D: Maintenance, T> Work<T> for Engine<D, T> {
     }
 }
 
-/// Takes leave, and waits for that a little.
+/// Takes leave, and waits for that: a little; or, where queue pairs belong to a controller that other jobs use as well, until it
+/// is shut down with the last of them, because until then it may use their memory.
 pub(crate) fn leave<D: Driver>(driver: &mut D) {
     let start = MonotonicClock.now();
     let mut unheard = Vec::new();
     driver.close(start);
     let is_late = |now: Time| now.since(start) > CLOSE_TIMEOUT;
-    while !driver.is_closed() && !is_late(MonotonicClock.now()) {
+    loop {
         let now = MonotonicClock.now();
         driver.poll(now, &mut unheard);
         driver.flush(now);
+        if driver.is_closed() || !driver.shares() && is_late(now) {
+            return;
+        }
+        if driver.shares() {
+            std::thread::sleep(CLOSE_PAUSE);
+        }
     }
 }
 

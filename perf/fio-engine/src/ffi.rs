@@ -98,6 +98,31 @@ pub unsafe extern "C" fn vega_fio_open(
     }
 }
 
+/// Bytes of the namespace of a job that is to begin later. 0 when they cannot be had; then `error` holds why.
+///
+/// # Safety
+/// As for [`vega_fio_open`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn vega_fio_size(
+    filename: *const c_char,
+    flags: u32,
+    error: *mut c_char,
+    error_bytes: usize,
+) -> u64 {
+    // SAFETY: the caller hands in a string.
+    let name = unsafe { CStr::from_ptr(filename) };
+    let (writes, is_thread) = (flags & 1 != 0, flags & 2 != 0);
+    let job = open::Job { depth: 1, request_bytes: 0, writes, is_thread };
+    match open::size_bytes(&name.to_string_lossy(), job) {
+        Ok(bytes) => bytes,
+        Err(cause) => {
+            // SAFETY: the caller's promise.
+            unsafe { tell(&cause.to_string(), error, error_bytes) };
+            0
+        }
+    }
+}
+
 /// Gives back what the jobs of this process have taken, when none of them is left. 0 when that was done; else 1, and `error`
 /// says what is left to do.
 ///
@@ -114,21 +139,11 @@ pub unsafe extern "C" fn vega_fio_give_back(error: *mut c_char, error_bytes: usi
     1
 }
 
-/// Bytes of the namespace.
-///
-/// # Safety
-/// `job` came from `vega_fio_open` and was not closed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn vega_fio_size(job: *const Job) -> u64 {
-    // SAFETY: the caller's promise.
-    unsafe { &*job }.work.size_bytes()
-}
-
 /// Takes a request: 0 when it was taken, 1 when there is no room now, -1 when it cannot be done.
 /// `operation`: 0 read, 1 write, 2 flush, 3 trim.
 ///
 /// # Safety
-/// As for `vega_fio_size`; `buffer` has `length` bytes that nobody else touches until the request is returned.
+/// `job` came from `vega_fio_open` and was not closed; `buffer` has `length` bytes that nobody else touches until the request is returned.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_queue(
     job: *mut Job,
@@ -158,7 +173,7 @@ pub unsafe extern "C" fn vega_fio_queue(
 /// Sends what was queued.
 ///
 /// # Safety
-/// As for `vega_fio_size`.
+/// As for `vega_fio_queue`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_commit(job: *mut Job) {
     // SAFETY: the caller's promise.
@@ -168,7 +183,7 @@ pub unsafe extern "C" fn vega_fio_commit(job: *mut Job) {
 /// One turn; how many requests are over and not returned yet, or -1 when the association has ended and nothing is left.
 ///
 /// # Safety
-/// As for `vega_fio_size`.
+/// As for `vega_fio_queue`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_poll(job: *mut Job) -> c_int {
     // SAFETY: the caller's promise.
@@ -181,7 +196,7 @@ pub unsafe extern "C" fn vega_fio_poll(job: *mut Job) -> c_int {
 /// Returns a request that is over: its cookie. `failed` is set to 1 when it failed, else to 0. Null when there is none.
 ///
 /// # Safety
-/// As for `vega_fio_size`; `failed` can be written.
+/// As for `vega_fio_queue`; `failed` can be written.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_event(job: *mut Job, failed: *mut c_int) -> *mut c_void {
     // SAFETY: the caller's promise.
@@ -195,7 +210,7 @@ pub unsafe extern "C" fn vega_fio_event(job: *mut Job, failed: *mut c_int) -> *m
 /// Takes leave and forgets the job.
 ///
 /// # Safety
-/// As for `vega_fio_size`; `job` is not used again.
+/// As for `vega_fio_queue`; `job` is not used again.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn vega_fio_close(job: *mut Job) {
     // SAFETY: it was made by `vega_fio_open` and comes back once.

@@ -4,9 +4,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bench::driver::{Driver, Geometry};
+use bench::error::LocalCause;
 use bench::local::{self, LocalDriver, LocalTarget};
 use bench::nvme::{NvmeDriver, NvmeTarget};
 use bench::{BenchError, Plan, Target};
+use nvme::End;
+use nvme_pci::PciAddress;
 use reactor::clock::MonotonicClock;
 use reactor::time::{Clock, Time};
 
@@ -20,6 +23,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 const REQUEST_BYTES_MAX: u64 = 64 << 20;
 const BLOCK_BYTES_MIN: u64 = 512;
 const PAGE_BYTES: u64 = 4096;
+/// Times that a job finds a controller on its way down.
+const JOIN_TRIES: u32 = 3;
 
 /// What a job is.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +65,8 @@ pub enum OpenError {
     Timeout,
 }
 
-/// Connects, or takes a controller, and waits until requests are taken.
-pub fn open<T: 'static>(filename: &str, job: Job) -> Result<Box<dyn Work<T>>, OpenError> {
+/// What a file name means for a job.
+fn plan_of(filename: &str, job: Job) -> Result<Plan, OpenError> {
     if job.request_bytes > REQUEST_BYTES_MAX {
         return Err(OpenError::RequestBytes { bytes: job.request_bytes });
     }
@@ -77,6 +82,12 @@ pub fn open<T: 'static>(filename: &str, job: Job) -> Result<Box<dyn Work<T>>, Op
         ..name
     };
     plan.check()?;
+    Ok(plan)
+}
+
+/// Connects, or takes a controller, and waits until requests are taken.
+pub fn open<T: 'static>(filename: &str, job: Job) -> Result<Box<dyn Work<T>>, OpenError> {
+    let plan = plan_of(filename, job)?;
     let start = MonotonicClock.now();
     match &plan.target {
         Target::NvmeTcp { subsystem_nqn, nsid, .. } => {
@@ -92,21 +103,62 @@ pub fn open<T: 'static>(filename: &str, job: Job) -> Result<Box<dyn Work<T>>, Op
             let target = local_target(&plan, local::EMULATED_NSID, false, job);
             finish(LocalDriver::emulated(start, target, emulated)?, start, job)
         }
-        Target::Pcie { address, nsid } => {
-            if !job.is_thread {
-                return Err(OpenError::Processes);
-            }
-            let terms = Terms { confirm_serial: plan.confirm_serial.as_deref(), no_iommu: plan.no_iommu };
-            let Share { device, door, looks } = shared::share(*address, *nsid, terms)?;
-            let target = local_target(&plan, *nsid, looks, job);
-            let opened = finish(LocalDriver::kept(target, device, door)?, start, job)?;
-            if job.writes {
-                shared::note_looked(*address, *nsid);
-            }
-            Ok(opened)
-        }
+        Target::Pcie { address, nsid } => open_pcie(&plan, *address, *nsid, job),
         Target::Iscsi { .. } => Err(OpenError::Transport),
     }
+}
+
+/// Takes the controller, or joins the jobs that have it.
+fn open_pcie<T: 'static>(
+    plan: &Plan,
+    address: PciAddress,
+    nsid: u32,
+    job: Job,
+) -> Result<Box<dyn Work<T>>, OpenError> {
+    let mut tries = 0;
+    loop {
+        let Share { device, door, looks } = share(plan, address, nsid, job)?;
+        let target = local_target(plan, nsid, looks, job);
+        let opened = finish(LocalDriver::kept(target, device, door)?, MonotonicClock.now(), job);
+        tries += 1;
+        match opened {
+            // The last of the jobs before has just left, and it went down with them: once more, on a new one.
+            Err(OpenError::Bench(BenchError::Local {
+                cause: LocalCause::Ended(End::ShutDown { .. }),
+                ..
+            })) if tries < JOIN_TRIES => {}
+            Ok(opened) => {
+                if job.writes {
+                    shared::note_looked(address, nsid);
+                }
+                return Ok(opened);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn share(plan: &Plan, address: PciAddress, nsid: u32, job: Job) -> Result<Share, OpenError> {
+    if !job.is_thread {
+        return Err(OpenError::Processes);
+    }
+    let terms = Terms { confirm_serial: plan.confirm_serial.as_deref(), no_iommu: plan.no_iommu };
+    Ok(shared::share(address, nsid, terms)?)
+}
+
+/// Bytes of the namespace of a job that is to begin later.
+pub fn size_bytes(filename: &str, job: Job) -> Result<u64, OpenError> {
+    let plan = plan_of(filename, job)?;
+    if let Target::Pcie { address, nsid } = plan.target {
+        let share = share(&plan, address, nsid, job)?;
+        let target = local_target(&plan, nsid, false, job);
+        return Ok(shared::size_bytes(&share, &target, START_TIMEOUT)?);
+    }
+    // It asks with one request in flight, whatever it will do later.
+    let mut work = open::<()>(filename, Job { depth: 1, request_bytes: PAGE_BYTES, ..job })?;
+    let bytes = work.size_bytes();
+    work.close();
+    Ok(bytes)
 }
 
 fn local_target(plan: &Plan, nsid: u32, looks: bool, job: Job) -> LocalTarget {

@@ -1,12 +1,14 @@
 //! Controllers of this machine that were taken for the jobs of this process: each once, however many jobs it has, from the
-//! first job until fio ends.
+//! first question until fio ends. It is brought up for the first of jobs that run at the same time, and shut down with the last.
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bench::BenchError;
+use bench::error::LocalCause;
 use bench::limits::DEPTH_MAX;
 use bench::local::keeper::Door;
-use bench::local::{self, Borrowed, Keeper};
+use bench::local::{self, Borrowed, Keeper, LocalTarget};
 use nvme_pci::{Host, PciAddress};
 use vfio::VfioDevice;
 
@@ -15,8 +17,25 @@ struct Controller {
     /// Namespaces that were looked at before something was written to them.
     looked: Vec<u32>,
     // Ended before the function is given back.
-    keeper: Keeper<VfioDevice>,
+    keeper: Option<Keeper<VfioDevice>>,
     borrowed: Borrowed,
+}
+
+impl Controller {
+    /// The keeper, a new one when there is none or the one before has ended with its jobs.
+    fn keeper(&mut self) -> Result<&Keeper<VfioDevice>, BenchError> {
+        let kept = self.keeper.take().filter(|keeper| keeper.door().fate().is_none());
+        let keeper = match kept {
+            Some(keeper) => keeper,
+            None => {
+                // Jobs come one by one, and each has a queue pair of its own.
+                let config = local::config(nvme::limits::IO_QUEUES_MAX, DEPTH_MAX);
+                let keeper = Keeper::start(self.borrowed.device(), config);
+                keeper.map_err(|error| BenchError::Core(reactor::core::CoreError::Thread(error)))?
+            }
+        };
+        Ok(self.keeper.insert(keeper))
+    }
 }
 
 /// No job does I/O under this lock.
@@ -52,18 +71,22 @@ pub fn share(address: PciAddress, nsid: u32, terms: Terms<'_>) -> Result<Share, 
             controllers.len() - 1
         }
     };
-    let one = &controllers[index];
+    let one = &mut controllers[index];
     let looks = !one.looked.contains(&nsid);
-    Ok(Share { device: one.keeper.device(), door: one.keeper.door(), looks })
+    let keeper = one.keeper()?;
+    Ok(Share { device: keeper.device(), door: keeper.door(), looks })
 }
 
 fn take(address: PciAddress, terms: Terms<'_>) -> Result<Controller, BenchError> {
     let borrowed = local::take(Host::this(), address, terms.confirm_serial, terms.no_iommu)?;
-    // Jobs come one by one, and each has a queue pair of its own.
-    let config = local::config(nvme::limits::IO_QUEUES_MAX, DEPTH_MAX);
-    let keeper = Keeper::start(borrowed.device(), config, None);
-    let keeper = keeper.map_err(|error| BenchError::Core(reactor::core::CoreError::Thread(error)))?;
-    Ok(Controller { address, looked: Vec::new(), keeper, borrowed })
+    Ok(Controller { address, looked: Vec::new(), keeper: None, borrowed })
+}
+
+/// Bytes of a namespace: asked for without queue pairs, before jobs begin.
+pub fn size_bytes(share: &Share, target: &LocalTarget, patience: Duration) -> Result<u64, BenchError> {
+    let asked = share.door.claim(&LocalTarget { queues: 0, ..target.clone() });
+    let unkept = |_| BenchError::Local { target: target.shown.clone(), cause: LocalCause::Unkept };
+    Ok(asked.recv_timeout(patience).map_err(unkept)??.size_bytes())
 }
 
 /// What lies on a namespace was looked at; what jobs write there from now on is theirs.

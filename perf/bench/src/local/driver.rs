@@ -25,7 +25,7 @@ use crate::driver::{
 };
 use crate::error::{BenchError, LocalCause};
 use crate::limits::{LOOK_BYTES, NAMESPACE_TIMEOUT_MS, SHUTDOWN_TIMEOUT_S};
-use crate::local::keeper::Door;
+use crate::local::keeper::{Door, Seat};
 use crate::local::look::Look;
 use crate::local::{Claimed, LocalTarget, claim, config};
 
@@ -41,7 +41,7 @@ enum Home<D: Device> {
     /// This core: the controller is in this process.
     Here { controller: Box<Controller<D>>, emulated: EmulatedController, ready_at: Option<Time> },
     /// A thread of its own, for all cores.
-    Kept { door: Door, claimed: Receiver<Result<Claimed, BenchError>> },
+    Kept { door: Door, claimed: Option<Receiver<Result<Claimed, BenchError>>> },
 }
 
 enum Stage {
@@ -53,10 +53,8 @@ enum Stage {
         asked: bool,
     },
     Live,
-    /// Waits for the end of the controller, or only for what is in flight.
-    Closing {
-        awaits_end: bool,
-    },
+    /// Waits for the end of the controller.
+    Closing,
     Closed,
 }
 
@@ -66,6 +64,8 @@ pub struct LocalDriver<D: Device> {
     device: D,
     home: Home<D>,
     stage: Stage,
+    /// Where the controller is kept for this core as well.
+    seat: Option<Seat>,
     // Before the pool that it maps.
     queues: Vec<QueuePair<D>>,
     pool: BufferPool,
@@ -105,7 +105,7 @@ impl LocalDriver<EmulatedDevice> {
 impl LocalDriver<VfioDevice> {
     /// Asks a controller that is kept for queue pairs of this core.
     pub fn kept(target: LocalTarget, device: VfioDevice, door: Door) -> Result<Self, BenchError> {
-        let claimed = door.claim(&target);
+        let claimed = Some(door.claim(&target));
         Self::new(target, device, Home::Kept { door, claimed })
     }
 }
@@ -118,6 +118,7 @@ impl<D: Device + Clone> LocalDriver<D> {
             device,
             home,
             stage: Stage::Claiming,
+            seat: None,
             queues: Vec::new(),
             stats: Vec::new(),
             namespace: None,
@@ -130,7 +131,7 @@ impl<D: Device + Clone> LocalDriver<D> {
 
     fn fail(&mut self, error: BenchError) {
         // The first end is the one to tell, and a leave is no failure.
-        if self.end.is_none() && !matches!(self.stage, Stage::Closing { .. } | Stage::Closed) {
+        if self.end.is_none() && !matches!(self.stage, Stage::Closing | Stage::Closed) {
             self.end = Some(error);
         }
     }
@@ -145,15 +146,19 @@ impl<D: Device + Clone> LocalDriver<D> {
                 let late_at = |at: Time| at.after(Duration::from_millis(NAMESPACE_TIMEOUT_MS));
                 claim(controller, &self.target, ready_at.is_some_and(|at| now >= late_at(at)))?
             }
-            Home::Kept { door, claimed } => match claimed.try_recv() {
-                Ok(claimed) => Some(claimed?),
-                Err(TryRecvError::Empty) => None,
-                Err(TryRecvError::Disconnected) => {
+            Home::Kept { door, claimed } => match claimed.as_ref().map(Receiver::try_recv) {
+                Some(Ok(answer)) => {
+                    *claimed = None;
+                    Some(answer?)
+                }
+                Some(Err(TryRecvError::Empty)) => None,
+                Some(Err(TryRecvError::Disconnected)) | None => {
                     return Err(self.target.refused(door.fate().unwrap_or(LocalCause::Unkept)));
                 }
             },
         };
         let Some(claimed) = claimed else { return Ok(()) };
+        self.seat = claimed.seat;
         self.check_serial(&claimed.serial)?;
         let commands = claimed.tickets.iter().map(|ticket| u32::from(ticket.commands_max())).min();
         let commands_per_queue = commands.unwrap_or(0);
@@ -326,8 +331,7 @@ impl<D: Device + Clone> Driver for LocalDriver<D> {
         if let Err(error) = self.advance(now) {
             self.fail(error);
         }
-        let Stage::Closing { awaits_end } = self.stage else { return };
-        let is_over = !awaits_end || self.fate().is_some();
+        let is_over = matches!(self.stage, Stage::Closing) && self.fate().is_some();
         if is_over && self.queues.iter().all(|queue| queue.open_requests() == 0) {
             self.stage = Stage::Closed;
         }
@@ -374,17 +378,20 @@ impl<D: Device + Clone> Driver for LocalDriver<D> {
     }
 
     fn close(&mut self, now: Time) {
-        if matches!(self.stage, Stage::Closing { .. } | Stage::Closed) {
+        if matches!(self.stage, Stage::Closing | Stage::Closed) {
             return;
         }
-        let awaits_end = match &mut self.home {
-            Home::Here { controller, .. } => {
-                controller.shutdown(now);
-                true
+        self.stage = Stage::Closing;
+        match &mut self.home {
+            Home::Here { controller, .. } => controller.shutdown(now),
+            Home::Kept { claimed, .. } => {
+                // What is handed out from now on is handed to nobody.
+                *claimed = None;
+                if self.seat.take().is_none() {
+                    self.stage = Stage::Closed;
+                }
             }
-            Home::Kept { door, .. } => door.leave(),
-        };
-        self.stage = Stage::Closing { awaits_end };
+        }
     }
 
     fn is_closed(&self) -> bool {
@@ -393,6 +400,10 @@ impl<D: Device + Clone> Driver for LocalDriver<D> {
 
     fn close_timeout(&self) -> Duration {
         Duration::from_secs(SHUTDOWN_TIMEOUT_S)
+    }
+
+    fn shares(&self) -> bool {
+        matches!(self.home, Home::Kept { .. })
     }
 
     fn controller(&self) -> Option<ControllerFacts> {

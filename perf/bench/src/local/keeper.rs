@@ -1,5 +1,5 @@
 //! The thread that keeps a controller: it brings it up, drives its admin queue, hands out queue pairs to the cores, and shuts
-//! it down when it is told to. Nothing of an I/O passes through it.
+//! it down when the last core that has some leaves. Nothing of an I/O passes through it.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
@@ -39,27 +39,36 @@ pub struct Keeper<D> {
 #[derive(Clone, Debug)]
 pub struct Door {
     asks: Sender<Ask>,
-    ends_with_the_last: bool,
     fate: Arc<OnceLock<LocalCause>>,
 }
 
+/// The right to queue pairs. Whoever drops it wants nothing more of them, and keeps them until the controller has ended
+/// ([`Door::fate`]), which it does when the last one has left: until then it may use their memory.
+#[derive(Debug)]
+pub struct Seat {
+    asks: Sender<Ask>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A keeper that is gone counts nobody.
+        let _ = self.asks.send(Ask::Leave);
+    }
+}
+
 impl<D: Device + Clone + Send + 'static> Keeper<D> {
-    /// Begins to bring the controller up. It is shut down when so many have left it, or else when this is dropped.
-    pub fn start(device: D, config: Config, leaves: Option<u32>) -> std::io::Result<Self> {
+    /// Begins to bring the controller up.
+    pub fn start(device: D, config: Config) -> std::io::Result<Self> {
         let (asks, asked) = mpsc::channel();
         let fate = Arc::new(OnceLock::new());
-        let (its_device, its_fate) = (device.clone(), Arc::clone(&fate));
+        let (its_device, its_fate, for_seats) = (device.clone(), Arc::clone(&fate), asks.clone());
         let builder = std::thread::Builder::new().name("vega-keeper".to_owned());
-        let thread = builder.spawn(move || match Keeping::new(its_device, config, leaves) {
+        let thread = builder.spawn(move || match Keeping::new(its_device, config, for_seats) {
             Ok(keeping) => keeping.run(&asked, &its_fate),
             // Nobody else sets it.
             Err(error) => drop(its_fate.set(LocalCause::Device(error))),
         })?;
-        Ok(Self {
-            device,
-            door: Door { asks, ends_with_the_last: leaves.is_some(), fate },
-            thread: Some(thread),
-        })
+        Ok(Self { device, door: Door { asks, fate }, thread: Some(thread) })
     }
 
     /// The way to it, for a core.
@@ -93,12 +102,6 @@ impl Door {
         answered
     }
 
-    /// This one wants nothing more of it. True when the controller ends with the last one who leaves, so that this can be awaited.
-    pub fn leave(&self) -> bool {
-        let _ = self.asks.send(Ask::Leave);
-        self.ends_with_the_last
-    }
-
     /// How the controller ended, once it has, or why it never began.
     pub fn fate(&self) -> Option<LocalCause> {
         self.fate.get().cloned()
@@ -108,18 +111,20 @@ impl Door {
 /// The controller on its thread.
 struct Keeping<D: Device> {
     controller: Controller<D>,
+    /// Its own door, for seats.
+    asks: Sender<Ask>,
     claims: Vec<Claim>,
     ready_at: Option<Time>,
     busy_until: Time,
-    /// Who is still to leave before the end.
-    leaves: Option<u32>,
+    /// Who has queue pairs and has not left.
+    users: u32,
 }
 
 impl<D: Device> Keeping<D> {
-    fn new(device: D, config: Config, leaves: Option<u32>) -> Result<Self, DeviceError> {
+    fn new(device: D, config: Config, asks: Sender<Ask>) -> Result<Self, DeviceError> {
         let controller = Controller::new(device, config, None)?;
         let busy_until = MonotonicClock.now().after(Duration::from_secs(START_TIMEOUT_S));
-        Ok(Self { controller, claims: Vec::new(), ready_at: None, busy_until, leaves })
+        Ok(Self { controller, asks, claims: Vec::new(), ready_at: None, busy_until, users: 0 })
     }
 
     fn run(mut self, asked: &Receiver<Ask>, fate: &OnceLock<LocalCause>) {
@@ -144,8 +149,8 @@ impl<D: Device> Keeping<D> {
             let pause = Duration::from_millis(if is_busy { KEEPER_BUSY_MS } else { KEEPER_IDLE_MS });
             match asked.recv_timeout(pause) {
                 Ok(Ask::Leave) => {
-                    self.leaves = self.leaves.map(|leaves| leaves.saturating_sub(1));
-                    if self.leaves == Some(0) {
+                    self.users = self.users.saturating_sub(1);
+                    if self.users == 0 {
                         ending = true;
                         self.controller.shutdown(MonotonicClock.now());
                     }
@@ -169,8 +174,12 @@ impl<D: Device> Keeping<D> {
         let is_late = self.ready_at.is_some_and(|ready_at| now >= late_at(ready_at));
         self.claims.retain(|(target, answer)| match claim(&self.controller, target, is_late) {
             Ok(None) => true,
-            Ok(Some(claimed)) => {
-                // Whoever asked may be gone.
+            Ok(Some(mut claimed)) => {
+                if !claimed.tickets.is_empty() {
+                    self.users += 1;
+                    claimed.seat = Some(Seat { asks: self.asks.clone() });
+                }
+                // Whoever asked may be gone; then the seat is free again.
                 let _ = answer.send(Ok(claimed));
                 false
             }
