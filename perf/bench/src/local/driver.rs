@@ -244,6 +244,8 @@ impl<D: Device + Clone> LocalDriver<D> {
         *asked = false;
         match failure(done.outcome) {
             None => look.take(&done.sgl),
+            // The controller is gone, which is told as such.
+            Some(Failure::Lost) => {}
             Some(status) => {
                 let lba = look.step().map_or(0, |step| step.lba);
                 let target = self.target.shown.clone();
@@ -268,6 +270,17 @@ impl<D: Device + Clone> LocalDriver<D> {
     }
 
     fn advance(&mut self, now: Time) -> Result<(), BenchError> {
+        if matches!(self.stage, Stage::Creating | Stage::Looking { .. }) {
+            if let Some(cause) = self.fate() {
+                return Err(self.target.refused(cause));
+            }
+            let refused = |queue: &&QueuePair<D>| queue.readiness(0) == Readiness::Gone;
+            let gone = self.queues.iter().filter(refused).count();
+            if gone > 0 {
+                let (granted, asked) = (self.queues.len() - gone, self.target.queues);
+                return Err(BenchError::Queues { target: self.target.shown.clone(), granted, asked });
+            }
+        }
         match self.stage {
             Stage::Claiming => self.poll_claim(now),
             Stage::Creating if self.queues.iter().all(QueuePair::is_live) => {

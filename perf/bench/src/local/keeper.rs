@@ -190,3 +190,101 @@ impl<D: Device> Keeping<D> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::RawFd;
+
+    use nvme::End;
+    use nvme::device::{DmaMemory, PoolMapping};
+    use reactor::buffer::BufferPool;
+    use reactor::memory::{MemoryRegion, SharedMemory};
+
+    use super::*;
+    use crate::plan::Plan;
+
+    /// A slot out of which the controller was pulled; with or without memory for whoever does not know.
+    #[derive(Clone, Copy)]
+    struct EmptySlot {
+        has_memory: bool,
+    }
+
+    impl Device for EmptySlot {
+        fn name(&self) -> &str {
+            "empty"
+        }
+
+        fn registers_bytes(&self) -> u32 {
+            8192
+        }
+
+        fn read_u32(&self, _offset_bytes: u32) -> u32 {
+            u32::MAX
+        }
+
+        fn read_u64(&self, _offset_bytes: u32) -> u64 {
+            u64::MAX
+        }
+
+        fn write_u32(&self, _offset_bytes: u32, _value: u32) {}
+
+        fn write_u64(&self, _offset_bytes: u32, _value: u64) {}
+
+        fn allocate(&self, length_bytes: usize) -> Result<DmaMemory, DeviceError> {
+            if !self.has_memory {
+                return Err(DeviceError::NoMemory { length_bytes, errno: 12 });
+            }
+            let memory = SharedMemory::new(MemoryRegion::heap(length_bytes.next_multiple_of(4096)));
+            Ok(DmaMemory::new(memory, 4096, Box::new(())))
+        }
+
+        fn map_pool(&self, _pool: &BufferPool) -> Result<PoolMapping, DeviceError> {
+            Err(DeviceError::Removed)
+        }
+
+        fn set_bus_master(&self, _enabled: bool) -> Result<(), DeviceError> {
+            Err(DeviceError::Removed)
+        }
+
+        fn begin_function_reset(&self) -> Result<(), DeviceError> {
+            Err(DeviceError::Removed)
+        }
+
+        fn poll_function_reset(&self) -> Option<Result<(), DeviceError>> {
+            Some(Err(DeviceError::Removed))
+        }
+
+        fn interrupt_vectors(&self) -> u16 {
+            0
+        }
+
+        fn interrupt(&self, _vector: u16) -> Result<Option<RawFd>, DeviceError> {
+            Ok(None)
+        }
+    }
+
+    fn target() -> LocalTarget {
+        LocalTarget::new(&Plan::for_text("nvme-pcie://01:00.0").unwrap(), 1, true)
+    }
+
+    #[test]
+    fn whoever_asks_for_a_controller_that_is_gone_is_told_so() {
+        let keeper = Keeper::start(EmptySlot { has_memory: true }, crate::local::config(1, 1)).unwrap();
+        let door = keeper.door();
+        let answer = door.claim(&target()).recv().expect("the keeper answers");
+        let removed = LocalCause::Ended(End::Removed);
+        assert!(matches!(answer, Err(BenchError::Local { cause, .. }) if cause == removed));
+        assert_eq!(door.fate(), Some(removed));
+        drop(keeper);
+        assert!(door.claim(&target()).recv().is_err(), "nobody keeps it any more");
+    }
+
+    #[test]
+    fn a_controller_that_cannot_begin_says_why() {
+        let keeper = Keeper::start(EmptySlot { has_memory: false }, crate::local::config(1, 1)).unwrap();
+        let door = keeper.door();
+        assert!(door.claim(&target()).recv().is_err());
+        drop(keeper);
+        assert!(matches!(door.fate(), Some(LocalCause::Device(DeviceError::NoMemory { .. }))));
+    }
+}

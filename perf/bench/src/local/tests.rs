@@ -177,3 +177,20 @@ fn a_controller_that_is_pulled_out_ends_the_run_and_a_leave_is_no_failure() {
     let end = rig.driver.take_end().unwrap();
     assert!(matches!(cause(end), LocalCause::Ended(nvme::End::Removed)));
 }
+
+#[test]
+fn a_controller_that_is_lost_on_the_way_is_told_at_once() {
+    for turns in (1..400).step_by(3) {
+        let mut rig = Rig::new(target(), |_| {});
+        for _ in 0..turns {
+            rig.turn();
+        }
+        if rig.driver.geometry().is_some() {
+            return;
+        }
+        rig.controller.remove();
+        assert!(matches!(cause(rig.begin().unwrap_err()), LocalCause::Ended(nvme::End::Removed)), "{turns}");
+        assert!(rig.now < Time::from_ns(10_000_000_000), "{turns}: nobody waited for a timeout");
+    }
+    panic!("it begins");
+}

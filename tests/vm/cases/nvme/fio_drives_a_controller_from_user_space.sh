@@ -11,7 +11,8 @@ blank "$plain" 2
 # fio takes a colon for the end of a file name.
 place="trtype=PCIe traddr=$(echo "$plain" | tr : .)"
 engine_fio() {
-    fio --ioengine=external:/vm/libvega_fio.so --randseed=7 --size=8m --bs=4k --verify=crc32c --verify_fatal=1 --do_verify=1 "$@" \
+    # Commands that overlap have no order among them.
+    fio --ioengine=external:/vm/libvega_fio.so --serialize_overlap=1 --randseed=7 --size=8m --bs=4k --verify=crc32c --verify_fatal=1 --do_verify=1 "$@" \
         >/tmp/fio.log 2>&1
 }
 good_fio() {
@@ -29,7 +30,7 @@ same "the driver after two jobs" "$(driver_of "$plain")" nvme
 # The kernel finds what fio has written from user space.
 good_fio --name=a --thread --filename="$place ns=1" --rw=write --verify_pattern=0xdeadbeef --verify=pattern
 kernel=$(kernel_disk "$plain" 1)
-same "the first bytes" "$(od -An -tx4 -N4 --endian=big "$kernel" 2>/dev/null | tr -d ' ' || hexdump -n 4 -e '4/1 "%02x"' "$kernel")" deadbeef
+same "the first bytes" "$(dd if="$kernel" bs=4 count=1 2>/dev/null | hexdump -v -e '4/1 "%02x"')" deadbeef
 
 refused "processes cannot share a controller" engine_fio --name=a --filename="$place ns=1" --rw=randread
 expect "processes" "$(cat /tmp/fio.log)" 'add --thread'
