@@ -60,8 +60,9 @@ def instructions(case):
 
 
 def case_rows(options):
-    program = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release", "icount")
+    programs = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
     for what, case in CASES:
+        program = os.path.join(programs, "icount-emulated" if case.startswith("emulated-") else "icount")
         nanoseconds = float(run([program, "time", case], options.core, False, 300))
         yield {"what": what, "case": case, "ns": nanoseconds, "instructions": None if options.no_instructions else instructions(case)}
 

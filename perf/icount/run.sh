@@ -37,16 +37,24 @@ if ! command -v valgrind >/dev/null; then
 fi
 
 [ -z "$build" ] || (cd "$root" && cargo build --release --quiet --package icount)
-program="${CARGO_TARGET_DIR:-$root/target}/release/icount"
+programs="${CARGO_TARGET_DIR:-$root/target}/release"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
 # A copy by `rep movsb` would be counted byte by byte and hide everything else: copies use vectors instead.
 export GLIBC_TUNABLES=glibc.cpu.x86_rep_movsb_threshold=1073741824:glibc.cpu.x86_rep_stosb_threshold=1073741824
 
-# Instructions of `icount CASE N` as a whole.
+# Each case and the program that has it.
+for program in icount icount-emulated; do
+    "$programs/$program" list | cut -f1 | sed "s/\$/ $program/"
+done >"$scratch/cases"
+
+# Instructions of `PROGRAM CASE N` as a whole.
 count() {
-    valgrind --tool=callgrind --callgrind-out-file="$scratch/out.$1.$2" "$program" "$1" "$2" 2>"$scratch/log" >/dev/null ||
+    local program
+    program=$(awk -v name="$1" '$1 == name { print $2 }' "$scratch/cases")
+    [ -n "$program" ] || die "no such case: $1"
+    valgrind --tool=callgrind --callgrind-out-file="$scratch/out.$1.$2" "$programs/$program" "$1" "$2" 2>"$scratch/log" >/dev/null ||
         { cat "$scratch/log" >&2; die "$1 failed"; }
     sed -n 's/.*Collected *: *\([0-9]*\).*/\1/p' "$scratch/log"
 }
@@ -62,9 +70,8 @@ fi
 # One iteration: the difference of two runs, so that start-up cancels out. 960 is a multiple of every batch.
 iterations=960
 measured="$scratch/measured"
-"$program" list >"$scratch/cases"
-[ -z "$only" ] || grep -q "^$only	" "$scratch/cases" || die "no such case: $only"
-while IFS=$'\t' read -r name _; do
+[ -z "$only" ] || grep -q "^$only " "$scratch/cases" || die "no such case: $only"
+while read -r name _; do
     [ -z "$only" ] || [ "$only" = "$name" ] || continue
     once=$(count "$name" "$iterations")
     twice=$(count "$name" $((2 * iterations)))

@@ -9,8 +9,8 @@ use nvme_emulated::{ControllerConfig, EmulatedController, EmulatedDevice, Format
 use reactor::buffer::{BufferPool, LentSgl, Sgl, SizeClass};
 use reactor::time::Time;
 
-use crate::blocks::{BLOCK_BYTES, LOGICAL_BLOCKS};
-
+const BLOCK_BYTES: usize = 4096;
+const LOGICAL_BLOCKS: u64 = 8;
 const ENTRIES: u16 = 256;
 /// Places that are visited one after the other; all are written before anything is counted.
 const PLACES: u64 = 256;
