@@ -23,7 +23,7 @@ use volume::shared::{VolumeError, VolumeMessage};
 use crate::devices::plane::Home;
 use crate::placement::Placement;
 use crate::subsystems::NvmfListener;
-use crate::wiring::{CoreHandle, SharedCores};
+use crate::wiring::{CoreHandle, SharedCores, stop_cores};
 
 /// A core that has not answered by then is stuck; control has given up before.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -115,15 +115,14 @@ impl NodePlane {
         Self { changes, questions, cores, threads: Mutex::new(threads) }
     }
 
+    /// The cores, for the thread that keeps their devices.
+    pub fn shared_cores(&self) -> SharedCores {
+        Arc::clone(&self.cores)
+    }
+
     /// Stops the cores and waits for them. Everything was drained before, or is given up.
     pub fn stop(&self) {
-        let cores = std::mem::take(&mut *self.cores.lock().expect("no thread panics with the cores"));
-        for core in &cores {
-            core.thread.stop();
-        }
-        for core in cores {
-            core.thread.join();
-        }
+        stop_cores(std::mem::take(&mut *self.cores.lock().expect("no thread panics with the cores")));
         // The threads end with the process: they may be waiting on a slow file system.
         drop(self.threads.lock());
     }
@@ -356,7 +355,7 @@ impl Worker {
             VolumeError::Draining => PlaneError::ShuttingDown,
             VolumeError::Shrinks { .. } => PlaneError::Unsupported { field: "size_bytes", reason },
             VolumeError::Full { .. } | VolumeError::NoMemory { .. } => no_space(reason),
-            VolumeError::Adopt { .. } | VolumeError::Reservations { .. } => {
+            VolumeError::Adopt { .. } | VolumeError::Reservations { .. } | VolumeError::NotTheSame { .. } => {
                 PlaneError::Unsupported { field: "volume", reason }
             }
         }

@@ -23,8 +23,9 @@ use reactor::poller::Poller;
 use reactor::wake::Waker;
 use volume::shared::{Registry, VolumeCore, VolumeMessage};
 
+use crate::devices::keeper::Keeper;
 use crate::devices::message::DeviceMessage;
-use crate::devices::plane::homes;
+use crate::devices::plane::{Home, homes};
 use crate::devices::poller::DeviceCore;
 use crate::devices::take::{Facts, Source, take_all};
 
@@ -84,28 +85,19 @@ pub fn start_node(start: NodeStart) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Dropped last of all, when no core holds a device any more: then they go back to the kernel.
-    let (taken, _loans) = take_all(&config, processors.len(), nvme_pci::Host::this());
+    let (taken, loans) = take_all(&config, processors.len(), nvme_pci::Host::this());
     let (devices, sources) = homes(taken, processors.len());
-    let (cores, bound) = match start_cores(&config, &processors, sources) {
+    let (data_plane, bound) = match start_plane(&config, &processors, sources, devices) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
+            // No core runs any more, so what was taken goes back to the kernel here.
             return ExitCode::FAILURE;
         }
     };
-    let addresses = match addresses(&config, &bound) {
-        Ok(addresses) => addresses,
-        Err(error) => {
-            tracing::error!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    for (index, core) in cores.iter().enumerate() {
-        announce_memory(index, core);
-    }
+    let keeper = Keeper::start(loans, data_plane.shared_cores());
+    let data_plane = Arc::new(data_plane);
     let portals = bound.portals.iter().map(|(address, tag)| format!("{address},{tag}")).collect();
-    let data_plane = Arc::new(NodePlane::start(cores, addresses, devices));
     let listeners = bound.listeners;
     let code = run_node(NodeControl {
         config,
@@ -115,8 +107,51 @@ pub fn start_node(start: NodeStart) -> ExitCode {
         log,
         config_file,
     });
+    // Before the cores, so that no device comes to them any more; after them what was taken goes back to the kernel.
+    let loans = keeper.stop();
     data_plane.stop();
+    drop(loans);
     code
+}
+
+/// The cores, and the threads that ask them. When one of them does not start, none is left running.
+pub(crate) fn start_plane(
+    config: &Config,
+    processors: &[Option<CoreId>],
+    sources: Vec<Vec<(Facts, Source)>>,
+    devices: Vec<Home>,
+) -> Result<(NodePlane, Bound), StartError> {
+    let (cores, bound) = start_cores(config, processors, sources)?;
+    let addresses = addresses(config, &bound)?;
+    for (index, core) in cores.0.iter().enumerate() {
+        announce_memory(index, core);
+    }
+    Ok((NodePlane::start(cores.run(), addresses, devices), bound))
+}
+
+/// Cores that are to end again unless everything starts.
+struct Starting(Vec<CoreHandle>);
+
+impl Starting {
+    fn run(mut self) -> Vec<CoreHandle> {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        stop_cores(std::mem::take(&mut self.0));
+    }
+}
+
+/// Stops cores and waits until they have ended, with everything on them.
+pub(crate) fn stop_cores(cores: Vec<CoreHandle>) {
+    for core in &cores {
+        core.thread.stop();
+    }
+    for core in cores {
+        core.thread.join();
+    }
 }
 
 /// What the cores listen on.
@@ -128,11 +163,11 @@ pub(crate) struct Bound {
     listeners: Vec<Listener>,
 }
 
-pub(crate) fn start_cores(
+fn start_cores(
     config: &Config,
     processors: &[Option<CoreId>],
     sources: Vec<Vec<(Facts, Source)>>,
-) -> Result<(Vec<CoreHandle>, Bound), StartError> {
+) -> Result<(Starting, Bound), StartError> {
     let wakers: Vec<Waker> =
         processors.iter().map(|_| Waker::new()).collect::<Result<_, _>>().map_err(StartError::Waker)?;
     let volumes = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
@@ -140,7 +175,7 @@ pub(crate) fn start_cores(
     let nvmf = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let devices = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let endpoints = volumes.into_iter().zip(iscsi).zip(nvmf).zip(devices.into_iter().zip(sources));
-    let mut cores = Vec::with_capacity(processors.len());
+    let mut cores = Starting(Vec::with_capacity(processors.len()));
     let mut bound = Bound::default();
     for (index, ((processor, waker), endpoints)) in processors.iter().zip(wakers).zip(endpoints).enumerate() {
         let (((volumes, iscsi), nvmf), (devices, sources)) = endpoints;
@@ -178,11 +213,8 @@ pub(crate) fn start_cores(
             pollers
         });
         let thread = thread.map_err(|source| StartError::Core { index, source })?;
-        let here = listening.recv().map_err(|_| StartError::Lost)??;
-        bound.portals.extend(here.portals);
-        bound.listeners.extend(here.listeners);
         let processor = processor.map(|CoreId(id)| id as u32);
-        cores.push(CoreHandle {
+        cores.0.push(CoreHandle {
             sender,
             nvmf: nvmf_sender,
             volumes: volumes_sender,
@@ -190,6 +222,9 @@ pub(crate) fn start_cores(
             thread,
             processor,
         });
+        let here = listening.recv().map_err(|_| StartError::Lost)??;
+        bound.portals.extend(here.portals);
+        bound.listeners.extend(here.listeners);
     }
     Ok((cores, bound))
 }
@@ -226,10 +261,10 @@ impl CoreSetup {
         let registry = Registry::new();
         let iscsi = TargetCore::new(core, self.settings, registry.clone(), self.iscsi, portals);
         let nvmf = NvmfCore::new(core, self.nvmf_settings, self.nvmf, nvmf_portals, registry.clone());
+        // The devices come last: what all the others have submitted goes out by one doorbell.
+        let devices = DeviceCore::new(core, registry.clone(), self.sources, self.devices);
         // The volumes come first: what they have to say is then heard in the same turn.
         let volumes = VolumeCore::new(core, registry, self.volumes);
-        // The devices come last: what all the others have submitted goes out by one doorbell.
-        let devices = DeviceCore::new(core, self.sources, self.devices);
         Ok((vec![Box::new(volumes), Box::new(iscsi), Box::new(nvmf), Box::new(devices)], bound))
     }
 }

@@ -8,9 +8,8 @@ use std::time::Duration;
 use control::bridge::{DeviceReport, PlaneError};
 use control::model::{DeviceNamespace, DeviceQueuePair, DeviceState};
 use nvme::device::{Device, DeviceError};
-use nvme::limits::ATTACHMENTS_MAX;
 use nvme::stats::QueueStats;
-use nvme::{Config, Controller, End, QueuePair};
+use nvme::{Config, Controller, End, Fault, QueuePair, Remembered};
 use nvme_emulated::EmulatedController;
 use reactor::buffer::BufferPool;
 use reactor::core::Core;
@@ -20,6 +19,7 @@ use reactor::wake::Waker;
 use volume::nvme::{NvmeChannel, NvmeCore, NvmePoller};
 use volume::shared::Answer;
 
+use super::away::{Away, Volumes};
 use super::message::{OpenNamespace, OpenedNamespace};
 use super::open::Opening;
 use super::take::Facts;
@@ -30,8 +30,8 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(40);
 const NAMESPACE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Time between two looks at the health log page: as often as metrics are usually read.
 const HEALTH_INTERVAL: Duration = Duration::from_secs(15);
-/// Each volume on a namespace takes two: one for its blocks, one for its reservations.
-const WAYS_PER_VOLUME: usize = 2;
+/// Each volume on a namespace takes two channels: one for its blocks, one for its reservations.
+const CHANNELS_PER_VOLUME: usize = 2;
 
 /// A device as its core's poller sees it, whatever it is made of.
 pub(crate) trait Driven {
@@ -46,6 +46,12 @@ pub(crate) trait Driven {
     fn open(&mut self, now: Time, open: OpenNamespace, answer: Answer<Result<OpenedNamespace, PlaneError>>);
     fn shut_down(&mut self, now: Time);
     fn has_ended(&self) -> bool;
+    /// It was pulled out, or is not the one that was: to be let go as soon as no volume holds it.
+    fn is_gone(&self) -> bool;
+    /// The volumes that were opened on it.
+    fn volumes(&self) -> &Volumes;
+    /// Lets go of the device, which no volume holds any more.
+    fn depart(self: Box<Self>) -> Away;
 }
 
 /// The queue pair of this core.
@@ -67,8 +73,10 @@ pub(crate) struct Drive<D: Device> {
     /// Why there is no queue pair.
     queue_problem: Option<DeviceError>,
     openings: Vec<Opening<D>>,
-    /// Of the queue pair's, which it never gets back.
-    ways_used: usize,
+    /// Those that were opened, by namespace.
+    volumes: Volumes,
+    /// Something else may be in its place: it was away.
+    has_been_away: bool,
     ready_at: Option<Time>,
     clock: Rc<dyn Clock>,
     buffers: BufferPool,
@@ -76,15 +84,20 @@ pub(crate) struct Drive<D: Device> {
 }
 
 impl<D: Device + Clone + 'static> Drive<D> {
-    /// Begins to bring the device up.
+    /// Begins to bring the device up. One that comes back must be the one that is remembered.
     pub(crate) fn new(
         core: &Core,
         facts: Facts,
         device: D,
         emulated: Option<EmulatedController>,
+        remembered: Option<Remembered>,
     ) -> Result<Self, DeviceError> {
         let config = Config { io_queues: 1, health_interval: HEALTH_INTERVAL, ..Config::default() };
         let mut controller = Controller::new(device, config, Some(core.waker.clone()))?;
+        let has_been_away = remembered.is_some();
+        if let Some(remembered) = remembered {
+            controller.expect(remembered);
+        }
         controller.start(core.clock.now());
         Ok(Self {
             facts,
@@ -93,7 +106,8 @@ impl<D: Device + Clone + 'static> Drive<D> {
             queue: None,
             queue_problem: None,
             openings: Vec::new(),
-            ways_used: 0,
+            volumes: Volumes::default(),
+            has_been_away,
             ready_at: None,
             clock: core.clock.clone(),
             buffers: core.buffers.clone(),
@@ -107,6 +121,9 @@ impl<D: Device + Clone + 'static> Drive<D> {
             return;
         }
         self.ready_at = Some(now);
+        if let Some(identity) = self.controller.identity() {
+            self.facts.presence.is_called(identity.serial.trim());
+        }
         let Ok(ticket) = self.controller.claim_queue() else { return };
         let entries = u32::from(ticket.commands_max());
         match QueuePair::new(self.controller.device().clone(), ticket, &self.buffers) {
@@ -142,7 +159,11 @@ impl<D: Device + Clone + 'static> Drive<D> {
                     progress = if opening.is_begun() { Progress::Busy } else { progress };
                     self.openings.push(opening);
                 }
-                (Some(Ok(labelled)), Some(queue)) => opening.finish(labelled, &queue.core, &self.buffers),
+                (Some(Ok(labelled)), Some(queue)) => {
+                    if let Some(open) = opening.finish(labelled, &queue.core, &self.buffers) {
+                        self.volumes.insert(open.nsid, open);
+                    }
+                }
                 (Some(Ok(_)), None) => unreachable!("a namespace was read, so there is a queue pair"),
                 (Some(Err(error)), _) => opening.fail(error),
             }
@@ -160,11 +181,9 @@ impl<D: Device + Clone + 'static> Drive<D> {
         let live = self.queue.as_ref().filter(|queue| queue.core.is_live() && self.controller.is_ready());
         if let Some(queue) = live {
             if let Some(namespace) = self.controller.namespace(nsid) {
-                if self.ways_used + WAYS_PER_VOLUME > ATTACHMENTS_MAX {
-                    let reason = "its queue pair has opened volumes as often as it can; restart the node";
-                    return Err(refused(reason.to_owned()));
+                if queue.core.channels_left() < CHANNELS_PER_VOLUME {
+                    return Err(refused("its queue pair has no room for another volume".to_owned()));
                 }
-                self.ways_used += WAYS_PER_VOLUME;
                 return opening.begin(NvmeChannel::new(&queue.core, namespace.clone()));
             }
             if let Some((_, refusal)) = self.controller.refused().find(|(refused, _)| *refused == nsid) {
@@ -348,5 +367,35 @@ impl<D: Device + Clone + 'static> Driven for Drive<D> {
 
     fn has_ended(&self) -> bool {
         self.controller.ended().is_some()
+    }
+
+    fn is_gone(&self) -> bool {
+        let Some(end) = self.controller.ended() else { return false };
+        if !self.openings.is_empty() {
+            // They are refused at the next turn, and hold channels until then.
+            return false;
+        }
+        match end {
+            End::Removed => true,
+            // Another one was put into its place.
+            End::Faulted(Fault::Changed(_)) if self.has_been_away && self.ready_at.is_none() => true,
+            // One that was given up or shut down may be pulled out as well, and then the slot waits for us.
+            End::Faulted(_) | End::ShutDown { .. } => self.controller.device().is_removed(),
+        }
+    }
+
+    fn volumes(&self) -> &Volumes {
+        &self.volumes
+    }
+
+    fn depart(self: Box<Self>) -> Away {
+        let mut last = self.report();
+        last.queue_pairs.clear();
+        let mut away =
+            Away::new(self.facts.clone(), last, self.controller.remembered(), self.volumes.clone());
+        away.is_stranger = matches!(self.controller.ended(), Some(End::Faulted(Fault::Changed(_))));
+        // The queue pair's memory is unmapped with it, then the controller's, then the last handle goes.
+        drop(self);
+        away
     }
 }

@@ -1,9 +1,12 @@
 //! What a core is told and asked about its devices.
 
 use control::bridge::{DeviceReport, PlaneError};
+use control::model::DeviceName;
 use volume::geometry::Geometry;
 use volume::label::LabelRequest;
 use volume::shared::Answer;
+
+use super::take::{Facts, Source};
 
 /// A namespace that became a volume; its channel waits on the core, under the volume's name.
 pub(crate) struct OpenedNamespace {
@@ -14,6 +17,7 @@ pub(crate) struct OpenedNamespace {
 }
 
 /// The namespace that is to become a volume.
+#[derive(Clone, Debug)]
 pub(crate) struct OpenNamespace {
     pub device: String,
     pub nsid: u32,
@@ -28,6 +32,20 @@ pub(crate) enum DeviceMessage {
     Report(Answer<Vec<DeviceReport>>),
     /// Open or format a namespace.
     Open { open: OpenNamespace, answer: Answer<Result<OpenedNamespace, PlaneError>> },
+    /// A device that was pulled out is there again.
+    Return {
+        /// It, as it is found now.
+        facts: Facts,
+        /// The way to it.
+        source: Source,
+    },
+    /// A device that was pulled out is not there yet.
+    Away {
+        /// Its name.
+        device: DeviceName,
+        /// Why, and what is waited for.
+        problem: String,
+    },
     /// Shut all of them down; answered when they have ended.
     Drain(Answer<()>),
 }

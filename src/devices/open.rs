@@ -47,6 +47,11 @@ pub(crate) fn take_metadata(volume: &str) -> Result<Box<dyn MetadataStore>, Erro
     take(volume, |ways| ways.metadata.take())
 }
 
+/// Lets go of what was opened for a volume that did not come for it.
+pub(crate) fn forget(volume: &str) {
+    OPENED.with_borrow_mut(|opened| opened.remove(volume));
+}
+
 /// A namespace on its way.
 pub(crate) struct Opening<D: Device> {
     open: OpenNamespace,
@@ -92,21 +97,28 @@ impl<D: Device + 'static> Opening<D> {
         Some(end.map_err(|error| self.refused(&error)))
     }
 
-    /// Puts the ways to the namespace where the volume finds them, and says so.
-    pub(crate) fn finish(self, labelled: Labelled, core: &NvmeCore<D>, buffers: &BufferPool) {
+    /// Puts the ways to the namespace where the volume finds them, and says so. What was opened, if it was.
+    pub(crate) fn finish(
+        self,
+        labelled: Labelled,
+        core: &NvmeCore<D>,
+        buffers: &BufferPool,
+    ) -> Option<OpenNamespace> {
         let Some((_, whole)) = self.work else { unreachable!("only what was begun ends well") };
         let Labelled { geometry, metadata_base_bytes, metadata, is_new } = labelled;
         let namespace = whole.namespace().clone();
         let Some(channel) = NvmeChannel::with_geometry(core, namespace, geometry) else {
             let reason = "the namespace has changed while it was opened; try again".to_owned();
-            return (self.answer)(Err(PlaneError::Device { device: self.open.device, reason }));
+            (self.answer)(Err(PlaneError::Device { device: self.open.device, reason }));
+            return None;
         };
         let reservations = metadata.blob.clone().unwrap_or_default();
         let file = Box::new(ChannelFile::new(Box::new(whole)));
         let store = SlotStore::over(file, metadata_base_bytes, &metadata, buffers);
         let ways = Ways { channel: Some(Box::new(channel)), metadata: Some(Box::new(store)) };
-        OPENED.with_borrow_mut(|opened| opened.insert(self.open.volume, ways));
+        OPENED.with_borrow_mut(|opened| opened.insert(self.open.volume.clone(), ways));
         (self.answer)(Ok(OpenedNamespace { geometry, reservations, is_new }));
+        Some(self.open)
     }
 
     pub(crate) fn fail(self, error: PlaneError) {

@@ -1,11 +1,18 @@
 //! Taking devices over before the cores start, and giving them back when everything has ended. Blocking.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use control::config::{Config, DeviceConfig, DevicePlace};
 use control::model::{DeviceKind, DeviceName};
 use nvme_emulated::{ControllerConfig, Format, NamespaceConfig};
 use nvme_pci::{BindOptions, Host, PciAddress, PciError};
-use vfio::{VfioDevice, VfioError, Way};
+use vfio::{Tether, VfioDevice, VfioError, Way};
 
+use super::away::Presence;
+
+/// The kernel resets a function that is closed, which takes as long as a minute with one that does not come back.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(90);
 /// Serial numbers have 20 characters.
 const SERIAL_CHARACTERS: usize = 20;
 
@@ -28,6 +35,8 @@ pub(crate) struct Facts {
     pub core: usize,
     /// Whoever typed this agreed to lose what is on the device with this serial number.
     pub confirmed_serial: Option<String>,
+    /// Whether it is there.
+    pub presence: Arc<Presence>,
 }
 
 /// What a core drives. Each travels to its core before it is brought up.
@@ -43,17 +52,21 @@ pub(crate) struct Taken {
 }
 
 /// A function that goes back when the node ends.
-struct Lent {
-    device: VfioDevice,
-    address: PciAddress,
+pub(super) struct Lent {
+    pub(super) facts: Facts,
+    pub(super) config: DeviceConfig,
+    pub(super) address: PciAddress,
+    pub(super) tether: Tether,
     /// The kernel had it before, and gets it back.
-    was_bound: bool,
+    pub(super) was_bound: bool,
+    /// Which device it was in this place.
+    pub(super) instance: Option<u64>,
 }
 
-/// Everything that was taken from the kernel. Dropped last: after the cores, which hold handles of the same devices.
+/// Everything that was taken from the kernel. Dropped last: after the cores, which hold the devices.
 pub(crate) struct Loans {
-    host: Host,
-    lent: Vec<Lent>,
+    pub(super) host: Host,
+    pub(super) lent: Vec<Lent>,
 }
 
 /// Takes over what the configuration names, and nothing else. A device that cannot be had does not keep the node from
@@ -72,16 +85,17 @@ pub(crate) fn take_all(config: &Config, cores: usize, host: Host) -> (Vec<Taken>
             pci_address: device.pci_address,
             core: index % cores,
             confirmed_serial: device.confirm_serial.clone(),
+            presence: Arc::default(),
         };
         let source = match place {
             DevicePlace::Emulated { size_bytes, block_size } => {
                 Ok(Source::Emulated(Box::new(emulated(&device.name, size_bytes, block_size))))
             }
-            DevicePlace::Pci(address) => loans.take(address, device),
+            DevicePlace::Pci(address) => loans.take_first(&facts, address, device),
             DevicePlace::Disk(path) => match loans.host.function_of_disk(&path) {
                 Ok(function) => {
                     facts.pci_address = Some(function.address);
-                    loans.take(function.address, device)
+                    loans.take_first(&facts, function.address, device)
                 }
                 Err(error) => Err(error.into()),
             },
@@ -111,12 +125,34 @@ fn emulated(name: &DeviceName, size_bytes: u64, block_size: u32) -> ControllerCo
 }
 
 impl Loans {
-    fn take(&mut self, address: PciAddress, device: &DeviceConfig) -> Result<Source, TakeError> {
-        let options = BindOptions {
-            confirmed_serials: device.confirm_serial.iter().cloned().collect(),
-            no_iommu: device.no_iommu,
-            own_volumes: true,
-        };
+    fn take_first(
+        &mut self,
+        facts: &Facts,
+        address: PciAddress,
+        device: &DeviceConfig,
+    ) -> Result<Source, TakeError> {
+        let confirmed_serials = device.confirm_serial.iter().cloned().collect();
+        let options = BindOptions { confirmed_serials, own_volumes: true, ..BindOptions::default() };
+        let (opened, was_bound) = self.take(address, device, options)?;
+        self.lent.push(Lent {
+            facts: facts.clone(),
+            config: device.clone(),
+            address,
+            tether: opened.tether(),
+            was_bound,
+            instance: self.host.instance(address),
+        });
+        Ok(Source::Pci(opened))
+    }
+
+    /// The function, and whether the kernel's driver had it before.
+    pub(super) fn take(
+        &self,
+        address: PciAddress,
+        device: &DeviceConfig,
+        options: BindOptions,
+    ) -> Result<(VfioDevice, bool), TakeError> {
+        let options = BindOptions { no_iommu: device.no_iommu, ..options };
         let plan = self.host.plan_bind(&[address], &options)?;
         for warning in plan.warnings() {
             tracing::warn!(device = %device.name, "{warning}");
@@ -129,8 +165,7 @@ impl Loans {
         match VfioDevice::open(there, way) {
             Ok(opened) => {
                 tracing::info!(device = %device.name, "{}", opened.report());
-                self.lent.push(Lent { device: opened.clone(), address, was_bound });
-                Ok(Source::Pci(opened))
+                Ok((opened, was_bound))
             }
             Err(error) => {
                 if was_bound {
@@ -141,7 +176,7 @@ impl Loans {
         }
     }
 
-    fn give_back(&self, address: PciAddress) {
+    pub(super) fn give_back(&self, address: PciAddress) {
         match self.host.plan_unbind(&[address]).and_then(nvme_pci::Plan::execute) {
             Ok(()) => tracing::info!("{address} was given back to the kernel"),
             Err(error) => tracing::error!("{address} was not given back to the kernel: {error}"),
@@ -151,9 +186,12 @@ impl Loans {
 
 impl Drop for Loans {
     fn drop(&mut self) {
-        for Lent { device, address, was_bound } in std::mem::take(&mut self.lent) {
-            // The last handle waits until the kernel has stopped the function.
-            if !device.release() {
+        for Lent { facts, tether, address, was_bound, .. } in std::mem::take(&mut self.lent) {
+            if facts.presence.is_away() {
+                continue;
+            }
+            // The kernel stops the function when the last handle has gone.
+            if tether.is_held() || !tether.wait(CLOSE_TIMEOUT) {
                 tracing::error!(
                     "{address} is still held by a core; \"vega disk unbind {address}\" gives it back later"
                 );

@@ -192,6 +192,12 @@ pub trait IoChannel {
         let _ = extent;
     }
 
+    /// True when the device may have acknowledged writes in a volatile cache that no flush has put on its medium: what it
+    /// loses when its power goes. A channel that keeps no account says what its cache makes possible.
+    fn has_unflushed(&self) -> bool {
+        self.info().volatile_write_cache
+    }
+
     /// True when the channel itself answers [`Op::Compare`], [`Op::CompareAndWrite`] and
     /// [`Op::OrWrite`], all of them and whatever their length. One that says false is asked by
     /// [`IoChannel::comparing`] before each.

@@ -50,6 +50,17 @@ pub struct NvmeChannel<D: Device> {
     copied: Vec<(u64, Sgl)>,
     /// Since when the core has had no buffers for a copy, while the oldest of the backlog waits for some.
     dry_since: Option<Time>,
+    /// Writes without FUA that were begun, and how many of them a flush is known to have covered.
+    written: u64,
+    flushed: u64,
+    /// What the flush under way covers for sure: it was begun when nothing else was open.
+    flush_covers: Option<u64>,
+}
+
+impl<D: Device> Drop for NvmeChannel<D> {
+    fn drop(&mut self) {
+        self.core.detach(self.number);
+    }
 }
 
 impl<D: Device> NvmeChannel<D> {
@@ -88,6 +99,9 @@ impl<D: Device> NvmeChannel<D> {
             backlog: VecDeque::with_capacity(IN_FLIGHT_EXPECTED),
             copied: Vec::new(),
             dry_since: None,
+            written: 0,
+            flushed: 0,
+            flush_covers: None,
         }
     }
 
@@ -129,6 +143,11 @@ impl<D: Device> NvmeChannel<D> {
             Readiness::Ready => {}
         }
         let Io { tag, op, sgl } = io;
+        match op {
+            Op::Read(_) | Op::Write { fua: true, .. } | Op::WriteZeroes { fua: true, .. } => {}
+            Op::Flush => self.flush_covers = (self.core.open(self.number) == 0).then_some(self.written),
+            _ => self.written += 1,
+        }
         let sgl = if self.core.describes(&sgl) {
             sgl
         } else {
@@ -158,6 +177,8 @@ impl<D: Device> NvmeChannel<D> {
         let IoDone { tag, opcode, outcome, sgl, .. } = done;
         let mut status = status(opcode, outcome);
         if opcode == NvmOpcode::FLUSH {
+            let covered = self.flush_covers.take().filter(|_| status == IoStatus::Good);
+            self.flushed = covered.unwrap_or(self.flushed);
             if status != IoStatus::Good {
                 self.namespace.fail_flush();
             } else if self.namespace.has_failed_flush() {
@@ -293,6 +314,10 @@ impl<D: Device> IoChannel for NvmeChannel<D> {
 
     fn in_flight(&self) -> usize {
         self.core.open(self.number) + self.backlog.len()
+    }
+
+    fn has_unflushed(&self) -> bool {
+        self.info.volatile_write_cache && self.written != self.flushed
     }
 
     fn grow(&mut self, length_blocks: u64) -> bool {

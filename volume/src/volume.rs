@@ -132,6 +132,20 @@ impl Volume {
         self.in_flight() == 0
     }
 
+    /// Goes on with another device, of the same shape, and gives the one before back.
+    ///
+    /// # Panics
+    /// When an I/O is in flight: its buffers would be lost.
+    pub fn replace(&mut self, inner: Box<dyn IoChannel>) -> Box<dyn IoChannel> {
+        assert!(self.is_drained(), "a device goes only after its last I/O");
+        assert!(
+            inner.answers_compare() || self.reserve.is_some(),
+            "scratch was reserved for the first device"
+        );
+        (self.info, self.answers_compare) = (inner.info(), inner.answers_compare());
+        std::mem::replace(&mut self.inner, inner)
+    }
+
     /// Closes the volume and gives the device back.
     ///
     /// # Panics
@@ -372,6 +386,10 @@ impl IoChannel for Volume {
 
     fn in_flight(&self) -> usize {
         self.slots.len() - self.free.len() + self.done.len()
+    }
+
+    fn has_unflushed(&self) -> bool {
+        self.inner.has_unflushed()
     }
 
     fn answers_compare(&self) -> bool {

@@ -418,3 +418,63 @@ fn a_flush_that_failed_fails_the_others_on_every_channel() {
         "on a channel made later"
     );
 }
+
+#[test]
+fn channels_that_come_and_go_leave_room_for_others() {
+    let buffers = pool();
+    let geometry = Geometry::new(uuid::Uuid::from_u128(1), 512, 4 << 20).expect("a valid geometry");
+    let mut machine = Machine::new(device(Format::Block512, geometry), Config::default(), &buffers);
+    let mut kept = NvmeChannel::new(&machine.core, machine.namespace());
+    machine.io(&mut kept, Op::Flush, Sgl::empty());
+    let room = machine.core.channels_left();
+    for round in 0..2000_u64 {
+        let mut channel = NvmeChannel::new(&machine.core, machine.namespace());
+        // Every third goes while the device has its I/O.
+        if round.is_multiple_of(3) {
+            let sgl = buffers.alloc(4096).expect("what came home is free");
+            let extent = Extent { lba: round, length_blocks: 8 };
+            assert!(channel.submit(Io { tag: round, op: Op::Write { extent, fua: false }, sgl }).is_none());
+            drop(channel);
+            assert_eq!(machine.core.channels_left(), room - 1, "its number is not given to another yet");
+            let mut other = NvmeChannel::new(&machine.core, machine.namespace());
+            let done = machine.io(&mut other, Op::Flush, Sgl::empty());
+            assert_eq!(done.status, IoStatus::Good, "round {round}");
+        } else {
+            assert_eq!(machine.core.channels_left(), room - 1, "round {round}");
+            drop(channel);
+        }
+        assert_eq!(machine.core.channels_left(), room, "round {round}");
+    }
+    assert_eq!(kept.in_flight(), 0);
+}
+
+#[test]
+fn what_no_flush_has_covered_is_known() {
+    let buffers = pool();
+    let geometry = Geometry::new(uuid::Uuid::from_u128(1), 512, 4 << 20).expect("a valid geometry");
+    let mut machine = Machine::new(device(Format::Block512, geometry), Config::default(), &buffers);
+    let mut channel = NvmeChannel::new(&machine.core, machine.namespace());
+    let extent = Extent { lba: 8, length_blocks: 8 };
+    let data = || buffers.alloc(4096).expect("a page");
+    assert!(!channel.has_unflushed(), "nothing was written");
+    machine.io(&mut channel, Op::Read(extent), data());
+    machine.io(&mut channel, Op::Write { extent, fua: true }, data());
+    assert!(!channel.has_unflushed(), "it is on the medium");
+    for op in [Op::Write { extent, fua: false }, Op::Unmap(extent)] {
+        let sgl = if matches!(op, Op::Write { .. }) { data() } else { Sgl::empty() };
+        machine.io(&mut channel, op, sgl);
+        assert!(channel.has_unflushed(), "{op:?}");
+        machine.io(&mut channel, Op::Flush, Sgl::empty());
+        assert!(!channel.has_unflushed(), "{op:?}, flushed");
+    }
+    // A flush beside a write covers it or not; nobody can say.
+    let write = Io { tag: 7, op: Op::Write { extent, fua: false }, sgl: data() };
+    assert!(channel.submit(write).is_none());
+    assert!(channel.submit(Io { tag: 8, op: Op::Flush, sgl: Sgl::empty() }).is_none());
+    let mut done = Vec::new();
+    while done.len() < 2 {
+        machine.turn();
+        channel.poll(&mut done, 32);
+    }
+    assert!(channel.has_unflushed());
+}

@@ -150,6 +150,7 @@ fn device_check(host: &Host, device: &DeviceConfig) -> Check {
         confirmed_serials: device.confirm_serial.iter().cloned().collect(),
         no_iommu: device.no_iommu,
         own_volumes: true,
+        undriven: false,
     };
     let planned = address.and_then(|address| Ok((address, host.plan_bind(&[address], &options)?)));
     match planned {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{Service, ServiceError};
 use crate::bridge::{DeviceReport, ObjectKind};
 use crate::catalog::State;
-use crate::model::{DeviceKind, DeviceName, DeviceNamespace, DeviceQueuePair, DeviceState};
+use crate::model::{DeviceKind, DeviceName, DeviceNamespace, DeviceQueuePair, DeviceState, VolumeSpec};
 use crate::nvme_cli::{self, critical_warnings, kelvins_to_celsius, padded_text};
 
 /// Health of a device as it last told it.
@@ -120,6 +120,18 @@ impl Service {
 pub(super) fn problem_of(device: &DeviceReport) -> Option<String> {
     let serves = matches!(device.state, DeviceState::Ready | DeviceState::Resetting);
     (!serves).then(|| device.problem.clone().unwrap_or_else(|| format!("it is {}", device.state.as_str())))
+}
+
+/// What keeps a volume on a device from serving, though it is open.
+pub(super) fn problem_of_volume(devices: &[DeviceReport], spec: &VolumeSpec) -> Option<String> {
+    let (name, nsid) = spec.backing.namespace()?;
+    let device = devices.iter().find(|device| device.name == *name)?;
+    if let Some(problem) = problem_of(device) {
+        return Some(format!("device {name}: {problem}"));
+    }
+    let namespace = device.namespaces.iter().find(|namespace| namespace.nsid == nsid)?;
+    let problem = namespace.problem.as_ref()?;
+    Some(format!("device {name}, namespace {nsid}: {problem}"))
 }
 
 fn view_of(device: &DeviceReport, state: &State) -> DeviceView {

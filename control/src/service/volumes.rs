@@ -1,8 +1,8 @@
 //! Create, show, grow and delete volumes.
 
 use super::views::{Attachment, Mapping};
-use super::{Created, NewVolume, Service, ServiceError, VolumeDeleted, VolumeState, VolumeView};
-use crate::bridge::{ObjectKind, PlaneError, Request, VolumeFacts};
+use super::{Created, NewVolume, Service, ServiceError, VolumeDeleted, VolumeState, VolumeView, devices};
+use crate::bridge::{ObjectKind, PlaneError, Request, StatsReport, VolumeFacts};
 use crate::catalog::{Phase, State, VolumeRecord, volume_path};
 use crate::limits::VOLUMES_MAX;
 use crate::model::{Backing, VolumeName, VolumeSpec};
@@ -11,8 +11,8 @@ impl Service {
     /// Every volume, by name.
     pub async fn volumes(&self) -> Vec<VolumeView> {
         let state = self.state();
-        let allocated = self.allocated().await;
-        let view = |record| self.volume_view(&state, record, &allocated);
+        let (live, _) = self.stats_report().await;
+        let view = |record| self.volume_view(&state, record, &live);
         state.volumes.values().map(view).collect()
     }
 
@@ -20,35 +20,30 @@ impl Service {
     pub async fn volume(&self, name: &VolumeName) -> Result<VolumeView, ServiceError> {
         let state = self.state();
         let record = state.volumes.get(name).ok_or_else(|| no_volume(name))?;
-        let allocated = self.allocated().await;
-        Ok(self.volume_view(&state, record, &allocated))
+        let (live, _) = self.stats_report().await;
+        Ok(self.volume_view(&state, record, &live))
     }
 
-    /// Allocated bytes by volume; empty when the data plane does not answer: a list is better without than never.
-    async fn allocated(&self) -> Vec<(VolumeName, Option<u64>)> {
-        let (report, _) = self.stats_report().await;
-        report.volumes.into_iter().map(|volume| (volume.name, volume.allocated_bytes)).collect()
-    }
-
-    fn volume_view(
-        &self,
-        state: &State,
-        record: &VolumeRecord,
-        allocated: &[(VolumeName, Option<u64>)],
-    ) -> VolumeView {
+    /// A volume with what the data plane says of it now. The report is empty when that does not answer: a list is better without
+    /// than never.
+    fn volume_view(&self, state: &State, record: &VolumeRecord, live: &StatsReport) -> VolumeView {
         let spec = record.spec.clone();
         let (facts, problem) = self.observed(|observed| {
             (observed.open.get(&spec.name).cloned(), observed.volume_problems.get(&spec.name).cloned())
         });
+        let device_problem = devices::problem_of_volume(&live.devices, &spec);
         let state_now = match (record.phase, &facts, &problem) {
             (Phase::Deleting { .. }, ..) => VolumeState::Deleting,
             (_, None, Some(_)) => VolumeState::Failed,
+            // It is open and answers errors.
+            (_, Some(_), _) if device_problem.is_some() => VolumeState::Failed,
             (Phase::Growing { .. }, ..) => VolumeState::Growing,
             (_, Some(_), _) => VolumeState::Online,
             (_, None, None) => VolumeState::Creating,
         };
-        let allocated_bytes =
-            allocated.iter().find(|(name, _)| *name == spec.name).and_then(|(_, bytes)| *bytes);
+        let problem = problem.or(device_problem);
+        let counted = live.volumes.iter().find(|volume| volume.name == spec.name);
+        let allocated_bytes = counted.and_then(|volume| volume.allocated_bytes);
         let path = volume_path(&self.facts().data_dir, &spec);
         VolumeView {
             state: state_now,

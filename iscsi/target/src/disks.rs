@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use reactor::poller::Progress;
-use scsi::{ChangeError, LogicalUnit, LuConfig, WriteCachePolicy};
+use scsi::{ChangeError, LogicalUnit, LuConfig, UnitAttention, WriteCachePolicy};
 use volume::shared::{Changed, Event, Ticket};
 
 use crate::core::TargetCore;
@@ -103,6 +103,8 @@ impl TargetCore {
         let disk = self.disks.get_mut(key).expect("looked up by the caller");
         match event {
             Event::Resized => disk.unit.capacity_changed(disk.port.info()),
+            // It was without power: what its cache held may be lost.
+            Event::Returned => disk.unit.queue_unit_attention_all(UnitAttention::PowerOn, None),
             Event::ReservationsChanged(changed) => self.on_change_stored(key, changed),
             Event::ReservationsChangedElsewhere { outcome, abort } => {
                 disk.unit.reservations_changed_elsewhere(&outcome);

@@ -158,6 +158,12 @@ pub trait Device {
     /// How the reset that was begun has ended; `None` while it goes on.
     fn poll_function_reset(&self) -> Option<Result<(), DeviceError>>;
 
+    /// True once the function was pulled out, or the system wants it back: nothing reaches it any more, and whoever holds it is
+    /// to let go. A device that only its registers tell of says false.
+    fn is_removed(&self) -> bool {
+        false
+    }
+
     /// How many interrupt vectors there are; 0 where there are none, and then a core never sleeps while I/O is in flight.
     fn interrupt_vectors(&self) -> u16;
 

@@ -33,7 +33,7 @@ pub mod testing;
 mod transfer;
 
 pub use config::{Config, Timeouts};
-pub use controller::{Controller, ControllerEvent, End, Pages};
+pub use controller::{Controller, ControllerEvent, End, Pages, Remembered};
 pub use error::{ClaimError, Fault, Outcome, Refusal, ResetCause, Unsuitable};
 pub use namespace::{Namespace, NamespaceInfo};
 pub use queue::{QueuePair, QueueTicket, Readiness};

@@ -39,7 +39,7 @@ pub const ABORTS_MAX: u8 = 4;
 /// Namespaces of one controller that are looked at; more are ignored and counted.
 pub const NAMESPACES_MAX: usize = 128;
 
-/// Namespaces that one queue pair is attached to over its life.
+/// Namespaces that one queue pair is attached to at once.
 pub const ATTACHMENTS_MAX: usize = 1024;
 
 /// I/Os of one queue pair that are more than one command.

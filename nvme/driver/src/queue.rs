@@ -115,6 +115,8 @@ pub struct QueuePair<D: Device> {
     shadow: Option<Shadow>,
     slots: Slots,
     attached: Vec<Attached>,
+    /// Numbers of namespaces that were detached, to be given again.
+    detached: Vec<u16>,
     longs: Box<[Option<Long>]>,
     free_longs: Vec<u16>,
     /// Long requests with blocks left to ask for.
@@ -178,6 +180,7 @@ impl<D: Device> QueuePair<D> {
             pending: Vec::with_capacity(usize::from(slots.count())),
             slots,
             attached: Vec::new(),
+            detached: Vec::new(),
             longs: (0..LONG_REQUESTS_MAX).map(|_| None).collect(),
             free_longs: (0..LONG_REQUESTS_MAX as u16).rev().collect(),
             long_queue: VecDeque::with_capacity(LONG_REQUESTS_MAX),
@@ -233,13 +236,30 @@ impl<D: Device> QueuePair<D> {
     /// Adds a namespace; the number that requests name it by.
     ///
     /// # Panics
-    /// After [`ATTACHMENTS_MAX`] of them.
+    /// When [`QueuePair::attachments_left`] says that there is no room.
     pub fn attach(&mut self, namespace: Arc<Namespace>) -> u16 {
-        assert!(self.attached.len() < ATTACHMENTS_MAX, "namespaces without end");
         let info = namespace.info();
         let format = Format { nsid: info.nsid, block_shift: info.block_bytes.trailing_zeros() as u8 };
-        self.attached.push(Attached { namespace, format });
+        let attached = Attached { namespace, format };
+        if let Some(number) = self.detached.pop() {
+            self.attached[usize::from(number)] = attached;
+            return number;
+        }
+        assert!(self.attached.len() < ATTACHMENTS_MAX, "the caller has looked for room");
+        self.attached.push(attached);
         (self.attached.len() - 1) as u16
+    }
+
+    /// Takes a namespace's number back, to be given to another. The caller has seen the end of every I/O that named it.
+    pub fn detach(&mut self, number: u16) {
+        let is_attached = usize::from(number) < self.attached.len() && !self.detached.contains(&number);
+        assert!(is_attached, "a namespace is detached once");
+        self.detached.push(number);
+    }
+
+    /// How many more namespaces can be attached.
+    pub fn attachments_left(&self) -> usize {
+        ATTACHMENTS_MAX - self.attached.len() + self.detached.len()
     }
 
     /// True when the list can be given to the controller as it is; else it must be copied into another one before.

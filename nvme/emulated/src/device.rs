@@ -178,6 +178,10 @@ impl Device for EmulatedDevice {
         Some(Ok(()))
     }
 
+    fn is_removed(&self) -> bool {
+        self.check_presence().is_err()
+    }
+
     fn interrupt_vectors(&self) -> u16 {
         self.controller.borrow().interrupts.count()
     }

@@ -1,5 +1,6 @@
 //! What is known of one PCI function with an NVMe controller.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -158,6 +159,12 @@ impl Host {
             controller.is_some_and(|controller| controller.disks.iter().any(|disk| disk.name == name))
         };
         self.functions().into_iter().find(has_it).ok_or(PciError::NotAnNvmeDisk { path: path.to_owned() })
+    }
+
+    /// Which of the functions it is that have been at `address` one after the other; `None` while there is none. The kernel makes
+    /// a folder for each, with a number of its own.
+    pub fn instance(&self, address: PciAddress) -> Option<u64> {
+        std::fs::metadata(self.function_folder(address)).ok().map(|folder| folder.ino())
     }
 
     pub(crate) fn function_folder(&self, address: PciAddress) -> PathBuf {

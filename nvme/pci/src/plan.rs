@@ -25,6 +25,9 @@ pub struct BindOptions {
     /// Disks that are Vega volumes are free to be taken, with what their users have put on them: a node takes back what it
     /// gave to the kernel when it ended, and looks whose volume it is before it touches it.
     pub own_volumes: bool,
+    /// A function that no driver has may be taken although nobody can say what its disks hold: whoever takes it knows the device
+    /// that it must be, and looks before it writes.
+    pub undriven: bool,
 }
 
 /// One attribute that is written.
@@ -116,7 +119,7 @@ impl Host {
             if !self.pci().join("drivers").join(VFIO_DRIVER).exists() {
                 return Err(PciError::NoDriver { driver: VFIO_DRIVER });
             }
-            check_driver(&function)?;
+            check_driver(&function, options)?;
             plan.warnings.extend(self.check_group(&function, &named, options)?);
             let claims = self.check_uses(&function, &users, options, &mut plan.warnings)?;
             plan.moves.push(Move {
@@ -249,9 +252,10 @@ fn check_serials(functions: &[Function], options: &BindOptions) -> Result<(), Pc
     }
 }
 
-fn check_driver(function: &Function) -> Result<(), PciError> {
+fn check_driver(function: &Function, options: &BindOptions) -> Result<(), PciError> {
     let address = function.address;
     match function.driver.as_deref() {
+        None if options.undriven => return Ok(()),
         None => return Err(PciError::Undriven { address }),
         Some(KERNEL_DRIVER) => {}
         Some(driver) => return Err(PciError::OtherDriver { address, driver: driver.to_owned() }),

@@ -3,9 +3,10 @@
 //! It sleeps, and is the last to let go of the function: closing one resets it, which no core should wait for.
 
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
@@ -33,11 +34,36 @@ struct Orders {
     over: AtomicU32,
 }
 
+/// Whether the kernel has a function back.
+#[derive(Debug, Default)]
+pub(crate) struct Closed {
+    is_closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Closed {
+    fn set(&self) {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.is_closed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wait(&self, timeout: Duration) -> bool {
+        let is_closed = self.is_closed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(is_closed, timeout, |is_closed| !*is_closed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
 /// The way to a function's attendant; whoever drops it has let go of the function before, so that the attendant is the last.
 /// Dropping it lets the attendant let go of the function, and does not wait for that.
 #[derive(Debug)]
 pub(crate) struct Attendant {
     orders: Arc<Orders>,
+    closed: Arc<Closed>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,10 +84,22 @@ impl Attendant {
         let name = format!("vfio {address}");
         let builder = std::thread::Builder::new().name(name);
         let theirs = Arc::clone(&orders);
-        let thread = builder.spawn(move || attend(&function, &theirs, &requests));
+        let closed = Arc::<Closed>::default();
+        let told = Arc::clone(&closed);
+        let thread = builder.spawn(move || {
+            attend(&function, &theirs, &requests);
+            // The last one: with it the kernel gets the function back.
+            drop(function);
+            told.set();
+        });
         let thread = thread
             .map_err(|error| refused(Request::Attendant)(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
-        Ok(Self { orders, thread: Some(thread) })
+        Ok(Self { orders, closed, thread: Some(thread) })
+    }
+
+    /// Says when the attendant has let go of the function.
+    pub(crate) fn closed(&self) -> Arc<Closed> {
+        Arc::clone(&self.closed)
     }
 
     /// Orders a reset. Until it has ended, the registers are closed.

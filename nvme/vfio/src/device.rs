@@ -3,13 +3,14 @@
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use nvme::device::{Device, DeviceError, DmaMemory, PoolMapping};
 use reactor::buffer::BufferPool;
 use reactor::memory::{MemoryError, MemoryKind, MemoryRegion, SharedMemory};
 
-use crate::attendant::Attendant;
+use crate::attendant::{Attendant, Closed};
 use crate::error::{Request, VfioError, Way};
 use crate::function::{Function, Reset};
 use crate::open::{self, Refusals};
@@ -32,6 +33,30 @@ const HUGE_FROM_BYTES: usize = 1 << 20;
 #[derive(Clone, Debug)]
 pub struct VfioDevice {
     handle: Arc<Handle>,
+}
+
+/// Knows what became of a function without holding it: for whoever gives it back.
+#[derive(Clone, Debug)]
+pub struct Tether {
+    handle: Weak<Handle>,
+    closed: Arc<Closed>,
+}
+
+impl Tether {
+    /// True while somebody has a handle.
+    pub fn is_held(&self) -> bool {
+        self.handle.strong_count() > 0
+    }
+
+    /// True once the last handle is gone and the kernel has the function back.
+    pub fn is_over(&self) -> bool {
+        self.closed.is_closed()
+    }
+
+    /// Waits at most so long until the kernel has the function back. For threads that may wait.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        self.closed.wait(timeout)
+    }
 }
 
 // Fields are dropped in this order. The mapping of the registers keeps the function open as its file does, so it goes before
@@ -86,6 +111,11 @@ impl VfioDevice {
             interrupt_vectors: function.vectors as u16,
             reset: function.reset,
         }
+    }
+
+    /// What is kept to learn when the function is free, and keeps it from nobody.
+    pub fn tether(&self) -> Tether {
+        Tether { handle: Arc::downgrade(&self.handle), closed: self.handle.attendant.closed() }
     }
 
     /// Lets go of this handle. With the last one, waits until the kernel has stopped the function and has it back, and
@@ -218,6 +248,10 @@ impl Device for VfioDevice {
     fn poll_function_reset(&self) -> Option<Result<(), DeviceError>> {
         let outcome = self.handle.attendant.poll_reset()?;
         Some(self.still_here().and_then(|()| outcome.map_err(|errno| DeviceError::NotReset { errno })))
+    }
+
+    fn is_removed(&self) -> bool {
+        self.function().is_withdrawn()
     }
 
     fn interrupt_vectors(&self) -> u16 {

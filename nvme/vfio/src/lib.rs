@@ -23,7 +23,7 @@ mod report;
 mod space;
 mod sys;
 
-pub use device::VfioDevice;
+pub use device::{Tether, VfioDevice};
 pub use error::{Holder, Member, Request, VfioError, Way};
 pub use function::Reset;
 pub use pci::{NotAnAddress, PciAddress};

@@ -145,7 +145,7 @@ impl NvmfCore {
                     self.count_down(barrier);
                 }
             }
-            Event::Resized => {
+            Event::Resized | Event::Returned => {
                 namespace.info = namespace.port.info();
                 let (subsystem, nsid) = (namespace.subsystem, namespace.nsid);
                 if !namespace.detached {

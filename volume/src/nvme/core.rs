@@ -27,6 +27,8 @@ pub(super) struct Inner<D: Device> {
     /// Read once a turn.
     now: Time,
     mailboxes: Vec<Mailbox>,
+    /// Mailboxes of channels that went while I/O was open: given back when the last of it has come.
+    abandoned: Vec<u16>,
     reaped: Vec<IoDone>,
     /// When a channel has to be polled although nothing arrives.
     pub(super) wake_at: Time,
@@ -60,6 +62,7 @@ impl<D: Device> NvmeCore<D> {
             buffers: buffers.clone(),
             now,
             mailboxes: Vec::new(),
+            abandoned: Vec::new(),
             reaped: Vec::with_capacity(IN_FLIGHT_EXPECTED),
             wake_at: Time::NEVER,
             has_poller: false,
@@ -80,9 +83,25 @@ impl<D: Device> NvmeCore<D> {
     pub(super) fn attach(&self, namespace: Arc<Namespace>) -> u16 {
         let inner = &mut *self.inner.borrow_mut();
         let number = inner.queue.attach(namespace);
-        inner.mailboxes.push(Mailbox { done: VecDeque::with_capacity(IN_FLIGHT_EXPECTED), open: 0 });
-        assert_eq!(inner.mailboxes.len(), usize::from(number) + 1, "namespaces are attached only here");
+        let index = usize::from(number);
+        if index == inner.mailboxes.len() {
+            inner.mailboxes.push(Mailbox { done: VecDeque::with_capacity(IN_FLIGHT_EXPECTED), open: 0 });
+        }
+        let is_fresh = inner.mailboxes.get(index).is_some_and(|mailbox| mailbox.open == 0);
+        assert!(is_fresh, "namespaces are attached only here, and detached when all is home");
         number
+    }
+
+    /// The channel of that number goes. What it has open ends by itself and is thrown away.
+    pub(super) fn detach(&self, number: u16) {
+        let inner = &mut *self.inner.borrow_mut();
+        inner.abandoned.push(number);
+        inner.sweep();
+    }
+
+    /// How many more channels there can be.
+    pub fn channels_left(&self) -> usize {
+        self.inner.borrow().queue.attachments_left()
     }
 
     #[inline]
@@ -165,7 +184,24 @@ impl<D: Device> Inner<D> {
         for done in self.reaped.drain(..) {
             self.mailboxes[usize::from(done.namespace)].done.push_back(done);
         }
+        if !self.abandoned.is_empty() {
+            self.sweep();
+        }
         progress
+    }
+
+    /// Throws away what came for channels that are gone, and gives their numbers back when nothing is open any more.
+    #[cold]
+    fn sweep(&mut self) {
+        let Self { queue, mailboxes, abandoned, .. } = self;
+        abandoned.retain(|&number| {
+            let mailbox = &mut mailboxes[usize::from(number)];
+            mailbox.open -= mailbox.done.drain(..).count();
+            if mailbox.open == 0 {
+                queue.detach(number);
+            }
+            mailbox.open > 0
+        });
     }
 
     /// True when nothing lies here that a channel has not taken.

@@ -2,9 +2,10 @@
 
 use super::error::VolumeError;
 use super::limits::OWN_PORT;
+use super::lost::Gone;
 use super::message::Answer;
 use super::state::{Shared, State, tag_of};
-use crate::bdev::{BdevInfo, Done, Io, IoChannel, IoStatus, Op};
+use crate::bdev::{Io, IoChannel, Op};
 use crate::metadata::MemoryStore;
 use crate::volume::Volume;
 use reactor::buffer::{BufferPool, Sgl};
@@ -91,28 +92,5 @@ impl State {
         let gone = Volume::new(Box::new(Gone(info)), &BufferPool::heap(&[])).expect("it needs no memory");
         self.volume = gone;
         self.metadata = Box::<MemoryStore>::default();
-    }
-}
-
-/// What is left of a closed volume.
-struct Gone(BdevInfo);
-
-impl IoChannel for Gone {
-    fn info(&self) -> BdevInfo {
-        self.0
-    }
-
-    fn submit(&mut self, io: Io) -> Option<Done> {
-        Some(Done { tag: io.tag, status: IoStatus::Gone, sgl: io.sgl })
-    }
-
-    fn poll(&mut self, _: &mut Vec<Done>, _: usize) {}
-
-    fn in_flight(&self) -> usize {
-        0
-    }
-
-    fn answers_compare(&self) -> bool {
-        true
     }
 }

@@ -65,6 +65,14 @@ pub enum VolumeError {
         /// The volume.
         name: String,
     },
+    /// What is there in the place of a volume's device is not what was there before.
+    #[error(
+        "the device of volume {name:?} is not what it was; close the volume and open it again to serve what is there"
+    )]
+    NotTheSame {
+        /// The volume.
+        name: String,
+    },
     /// The core is shutting down.
     #[error("the node is shutting down")]
     Draining,

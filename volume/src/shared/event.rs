@@ -28,6 +28,8 @@ pub enum Event {
     AbortsDone(Ticket),
     /// The volume has grown; [`super::Port::info`] says how far.
     Resized,
+    /// The device under the volume had been pulled out and is there again.
+    Returned,
 }
 
 #[derive(Debug, Default)]

@@ -24,7 +24,7 @@
 //! the last I/O of those tasks has come home. Only then is the change answered.
 //!
 //! Reading order: `registry`, `port`, `event`, `change` (reservations), `state` (what there is of a volume),
-//! `closing`, then `setup`, `message`, `core`, `error`, `limits`.
+//! `closing`, `lost` (devices that were pulled out), then `setup`, `message`, `core`, `error`, `limits`.
 
 mod change;
 mod closing;
@@ -32,6 +32,7 @@ mod core;
 mod error;
 mod event;
 pub mod limits;
+mod lost;
 mod message;
 mod port;
 mod registry;

@@ -7,7 +7,7 @@ use super::event::{Event, Ticket};
 use super::limits::EVENTS_PER_PORT_MAX;
 use super::registry::SharedVolume;
 use super::state::{Shared, tag_of};
-use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::reservation::{Access, Path, ReservationCell, Reservations};
 
 /// One front end's way in: an iSCSI logical unit, an NVMe namespace. Dropped when it is not needed any more; what is
@@ -29,6 +29,9 @@ impl Port {
     pub fn submit(&self, io: Io) -> Option<Done> {
         let Io { tag, op, sgl } = io;
         let mut state = self.shared.state.borrow_mut();
+        if op == Op::Flush && state.owes_failure(self.id) {
+            return Some(Done { tag, status: IoStatus::WriteError { lba: 0 }, sgl });
+        }
         match state.volume.submit(Io { tag: tag_of(self.id, tag), op, sgl }) {
             Some(done) => Some(Done { tag, ..done }),
             None => {

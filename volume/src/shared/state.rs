@@ -45,6 +45,10 @@ pub(super) struct State {
     pub closing: Closing,
     /// The port that keeps others out.
     pub alone: Option<u8>,
+    /// The device was pulled out.
+    pub lost: bool,
+    /// How often a device was lost that had not written out everything that was acknowledged.
+    pub losses: u32,
     polled: Vec<Done>,
 }
 
@@ -58,6 +62,8 @@ pub(super) struct PortState {
     pub in_flight: usize,
     pub done: VecDeque<Done>,
     pub events: VecDeque<Event>,
+    /// Of the losses of the volume, those that a flush of this port has failed for.
+    pub losses_told: u32,
     bell: Bell,
     token: u32,
 }
@@ -87,6 +93,8 @@ impl State {
             next_ticket: 0,
             closing: Closing::No,
             alone: None,
+            lost: false,
+            losses: 0,
             polled: Vec::new(),
         }
     }
@@ -102,6 +110,7 @@ impl State {
             in_flight: 0,
             done: VecDeque::new(),
             events: VecDeque::new(),
+            losses_told: self.losses,
             bell: bell.clone(),
             token,
         };

@@ -29,7 +29,7 @@ pub(super) fn run(
             let options = nvme_pci::BindOptions {
                 confirmed_serials: confirm_serial.into_iter().collect(),
                 no_iommu,
-                own_volumes: false,
+                ..nvme_pci::BindOptions::default()
             };
             let plan = host.plan_bind(&addresses(&disks, host)?, &options)?;
             moves::run(plan, nvme_pci::VFIO_DRIVER, dry_run, printer, err)

@@ -61,6 +61,13 @@ pub struct Remembered {
     namespaces: Vec<(NamespaceInfo, u64)>,
 }
 
+impl Remembered {
+    /// Its namespaces as they were.
+    pub fn namespaces(&self) -> impl Iterator<Item = &NamespaceInfo> {
+        self.namespaces.iter().map(|(info, _)| info)
+    }
+}
+
 /// A look at the namespaces that is under way.
 #[derive(Debug)]
 pub(super) struct Scan {
@@ -236,6 +243,8 @@ impl<D: Device> Controller<D> {
             State::Ended { info, length_blocks } => Some((*info, *length_blocks)),
             State::Refused { before, .. } => *before,
         });
+        let namespaces =
+            namespaces.map(|(info, length_blocks)| (NamespaceInfo { length_blocks, ..info }, length_blocks));
         Some(Remembered { info: self.known.clone()?, namespaces: namespaces.collect() })
     }
 

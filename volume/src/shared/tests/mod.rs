@@ -2,6 +2,7 @@
 
 mod closing;
 mod io;
+mod lost;
 mod reservations;
 
 use std::cell::RefCell;

@@ -1,5 +1,7 @@
 //! Volumes on devices through the whole data plane, and devices that cannot be had.
 
+mod away;
+
 use control::bridge::{
     DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts,
 };
@@ -10,8 +12,8 @@ use uuid::Uuid;
 
 use super::plane::homes;
 use super::take::{Loans, take_all};
-use crate::plane::{Addresses, NodePlane};
-use crate::wiring::{choose_processors, start_cores};
+use crate::plane::NodePlane;
+use crate::wiring::{choose_processors, start_plane};
 
 fn config(text: &str) -> Config {
     let ports = "[[iscsi.portal]]\nlisten = '127.0.0.1:0'\n[nvmf]\nlistener = []\n[reactor]\nbuffer_bytes = '16MiB'\n";
@@ -35,8 +37,7 @@ impl Node {
         let processors = choose_processors(&config.reactor.cores).unwrap();
         let (taken, loans) = take_all(&config, processors.len(), machine.host());
         let (devices, sources) = homes(taken, processors.len());
-        let (cores, _) = start_cores(&config, &processors, sources).unwrap();
-        let plane = NodePlane::start(cores, Addresses::default(), devices);
+        let (plane, _) = start_plane(&config, &processors, sources, devices).unwrap();
         Self { plane, machine, _folder: folder, loans: Some(loans) }
     }
 
@@ -186,4 +187,31 @@ fn a_device_that_cannot_be_had_says_why_and_goes_back_to_the_kernel() {
     let function = node.machine.host().functions().remove(0);
     assert_eq!((function.driver.as_deref(), function.driver_override), (Some("nvme"), None));
     assert!(node.machine.kernel().written().len() > 4, "it was taken, and given back");
+}
+
+#[test]
+fn what_does_not_start_leaves_no_core_and_no_device_behind() {
+    let advertised = "[[iscsi.portal]]\nlisten = '127.0.0.1:0'\nadvertise = '[::1]:0'\n[nvmf]\nlistener = []\n[reactor]\nbuffer_bytes = '16MiB'\n";
+    let no_such_processor = Some(reactor::core::CoreId(1023));
+    for (text, second) in [(advertised, None), ("", Some(no_such_processor))] {
+        let mut config = if text.is_empty() {
+            config(TOYS)
+        } else {
+            load_text(&(text.to_owned() + TOYS), "test.toml", &Environment::default()).unwrap()
+        };
+        if second.is_none() {
+            config.iscsi.portals[0].advertise = Some("nowhere".to_owned());
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let host = FakeMachine::new(folder.path()).host();
+        let processors: Vec<_> = std::iter::once(None).chain(second).collect();
+        let (taken, _loans) = take_all(&config, processors.len(), host);
+        let presences: Vec<_> = taken.iter().map(|taken| taken.facts.presence.clone()).collect();
+        let (devices, sources) = homes(taken, processors.len());
+        let error = start_plane(&config, &processors, sources, devices).map(drop).unwrap_err().to_string();
+        assert!(error.contains(if second.is_some() { "cannot pin" } else { "nowhere" }), "{error}");
+        for presence in presences {
+            assert_eq!(std::sync::Arc::strong_count(&presence), 1, "a core still has a device: {error}");
+        }
+    }
 }
