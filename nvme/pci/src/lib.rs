@@ -21,6 +21,7 @@ pub mod block;
 pub mod error;
 pub mod function;
 pub mod host;
+mod kernel_users;
 pub mod limits;
 mod mounts;
 pub mod plan;

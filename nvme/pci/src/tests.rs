@@ -223,7 +223,8 @@ fn whoever_has_a_disk_open_is_named() {
     let (_folder, machine, host) = machine();
     machine.add_process(4711, "qemu-system-x86", &machine.roots().dev.join("nvme0n1"));
     machine.add_process(4712, "smartd", &machine.roots().dev.join("nvme0"));
-    assert_eq!(uses(&host), ["nvme0n1 is open in qemu-system-x86 (process 4711)"]);
+    let controller = "nvme0 is open in smartd (process 4712)";
+    assert_eq!(uses(&host), [controller, "nvme0n1 is open in qemu-system-x86 (process 4711)"]);
     refused_for(&machine, &host, "nvme0n1 is open in qemu-system-x86 (process 4711)");
 }
 
@@ -414,4 +415,95 @@ fn a_use_is_written_with_its_kind() {
     let process = Use::Open { device: "nvme0n1".into(), process: Process { pid: 1, name: "init".into() } };
     assert!(!one.explains(&process) && one.explains(&Use::OpenedExclusively { device: "nvme0n1".into() }));
     assert!(!one.explains(&Use::OpenedExclusively { device: "nvme0n".into() }));
+}
+
+#[test]
+fn users_inside_the_kernel_are_named() {
+    let nvmet = |machine: &FakeMachine, place: &str, path: &str, enable: &str| {
+        let place = machine.roots().sys.join("kernel/config/nvmet/subsystems/nqn.a").join(place);
+        machine.file(&place.join("device_path"), &format!("{path}\n"));
+        machine.file(&place.join("enable"), enable);
+    };
+    let dev = |machine: &FakeMachine, name: &str| machine.roots().dev.join(name).display().to_string();
+    let (_folder, machine, host) = machine();
+    // A link, as it is usually written there; one that is switched off uses nothing.
+    machine.file(&machine.roots().dev.join("disk/by-id/keep"), "");
+    let link = machine.roots().dev.join("disk/by-id/nvme-one");
+    std::os::unix::fs::symlink(machine.roots().dev.join("nvme0n1"), &link).unwrap();
+    nvmet(&machine, "namespaces/3", &link.display().to_string(), "0\n");
+    assert_eq!(uses(&host), Vec::<String>::new());
+    nvmet(&machine, "namespaces/3", &link.display().to_string(), "1\n");
+    let said = "nvme0n1 is exported by the kernel's NVMe target as namespace 3 of nqn.a";
+    assert_eq!(uses(&host), [said]);
+    refused_for(&machine, &host, said);
+
+    let (_folder, machine, host) = self::machine();
+    nvmet(&machine, "passthru", &dev(&machine, "nvme0"), "1\n");
+    refused_for(
+        &machine,
+        &host,
+        "nvme0 is exported by the kernel's NVMe target as the passed-through controller",
+    );
+
+    let (_folder, machine, host) = self::machine();
+    machine.add_partition("nvme0n1", 2, "259:2");
+    let unit = machine.roots().sys.join("kernel/config/target/core/iblock_0/fast");
+    machine.file(&unit.join("udev_path"), &format!("{}\n", dev(&machine, "nvme0n1p2")));
+    machine.file(&unit.join("enable"), "1\n");
+    refused_for(&machine, &host, "nvme0n1p2 is exported by the kernel's SCSI target as iblock_0/fast");
+
+    let (_folder, machine, host) = self::machine();
+    let block = machine.roots().sys.join("class/block");
+    machine.file(&block.join("loop3/loop/backing_file"), &format!("{}\n", dev(&machine, "nvme0n1")));
+    machine.file(&block.join("loop4/loop/backing_file"), "/srv/image\n");
+    assert_eq!(uses(&host), ["nvme0n1 is under the loop device loop3"]);
+    refused_for(&machine, &host, "nvme0n1 is under the loop device loop3");
+}
+
+#[test]
+fn processes_are_seen_past_the_block_layer_and_under_other_names() {
+    for name in ["nvme0", "ng0n1", "nvme0n1"] {
+        let (_folder, machine, host) = machine();
+        machine.add_process(77, "smartd", &machine.roots().dev.join(name));
+        refused_for(&machine, &host, &format!("{name} is open in smartd (process 77)"));
+    }
+    // A node of another name with the same number, as containers have them.
+    for (class, name) in [("nvme", "nvme0"), ("nvme-generic", "ng0n1")] {
+        let (_folder, machine, host) = machine();
+        let dev = machine.roots().sys.join("class").join(class).join(name).join("dev");
+        machine.file(&dev, "1:3\n");
+        machine.add_process(78, "qemu", std::path::Path::new("/dev/null"));
+        refused_for(&machine, &host, &format!("{name} is open in qemu (process 78)"));
+    }
+    // The number of a block device is another one.
+    let (_folder, machine, host) = machine();
+    machine.file(&machine.roots().sys.join("class/block/nvme0n1/dev"), "1:3\n");
+    machine.add_process(78, "qemu", std::path::Path::new("/dev/null"));
+    assert_eq!(uses(&host), Vec::<String>::new());
+}
+
+#[test]
+fn a_mount_is_found_by_number_by_source_and_by_a_link_to_it() {
+    let (_folder, machine, host) = machine();
+    machine.file(&machine.roots().dev.join("disk/by-id/keep"), "");
+    let link = machine.roots().dev.join("disk/by-id/nvme-one");
+    std::os::unix::fs::symlink(machine.roots().dev.join("nvme0n1"), &link).unwrap();
+    let mounts = machine.roots().proc.join("self/mountinfo");
+    for (number, kind, source, said) in [
+        ("259:0", "ext4", "/dev/root".to_owned(), "nvme0n1 is mounted at /mnt"),
+        ("0:77", "btrfs", link.display().to_string(), "nvme0n1 is mounted at /mnt"),
+        (
+            "0:77",
+            "fuse.ext4fuse",
+            link.display().to_string(),
+            "nvme0n1 is mounted at /mnt by a program (FUSE)",
+        ),
+        ("0:77", "fuse", machine.roots().dev.join("nvme0n1").display().to_string(), "by a program (FUSE)"),
+    ] {
+        machine.file(&mounts, &format!("36 35 {number} / /mnt rw - {kind} {source} rw\n"));
+        let seen = uses(&host);
+        assert!(seen.len() == 1 && seen[0].ends_with(said), "{kind}: {seen:?}");
+    }
+    machine.file(&mounts, "36 35 0:77 / /mnt rw - fuse.sshfs host:/dev/nvme0n1 rw\n");
+    assert_eq!(uses(&host), Vec::<String>::new());
 }

@@ -12,8 +12,9 @@ use crate::attribute;
 use crate::block::BlockDevice;
 use crate::function::Function;
 use crate::host::Host;
-use crate::mounts::Mounts;
-use crate::process::{OpenFiles, Process};
+use crate::kernel_users::KernelUsers;
+use crate::mounts::{MountedAt, Mounts};
+use crate::process::{Node, OpenFiles, Process};
 
 /// One reason not to take a controller from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -25,6 +26,27 @@ pub enum Use {
         device: String,
         /// Where.
         at: String,
+    },
+    /// A program serves a filesystem that it says is on it (FUSE).
+    MountedByProgram {
+        /// The disk or partition.
+        device: String,
+        /// Where.
+        at: String,
+    },
+    /// The kernel exports it to other machines.
+    Exported {
+        /// The disk, partition or controller.
+        device: String,
+        /// By what, and as what.
+        by: String,
+    },
+    /// A loop device is over it.
+    Looped {
+        /// The disk or partition.
+        device: String,
+        /// The loop device.
+        by: String,
     },
     /// The machine swaps to it.
     Swap {
@@ -81,6 +103,11 @@ impl fmt::Display for Use {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Mounted { device, at } => write!(f, "{device} is mounted at {at}"),
+            Self::MountedByProgram { device, at } => {
+                write!(f, "{device} is mounted at {at} by a program (FUSE)")
+            }
+            Self::Exported { device, by } => write!(f, "{device} is exported by {by}"),
+            Self::Looped { device, by } => write!(f, "{device} is under the loop device {by}"),
             Self::Swap { device } => write!(f, "{device} is swapped to"),
             Self::Claimed { device, by, name: Some(name) } => {
                 write!(f, "{device} is claimed by {by} ({name})")
@@ -117,6 +144,7 @@ impl Use {
 pub(crate) struct Users {
     mounts: Mounts,
     open: OpenFiles,
+    kernel: KernelUsers,
 }
 
 impl Users {
@@ -124,9 +152,14 @@ impl Users {
         let dev = host.roots.dev.clone();
         let is_disk = move |path: &Path| {
             let name = path.strip_prefix(&dev).ok().and_then(Path::to_str);
-            name.is_some_and(|name| name.starts_with("nvme"))
+            // Disks, partitions, controllers, and the character devices of namespaces.
+            name.is_some_and(|name| name.starts_with("nvme") || name.starts_with("ng"))
         };
-        Self { mounts: Mounts::read(&host.roots), open: OpenFiles::look(&host.roots, is_disk) }
+        Self {
+            mounts: Mounts::read(&host.roots),
+            open: OpenFiles::look(&host.roots, is_disk),
+            kernel: KernelUsers::read(host),
+        }
     }
 }
 
@@ -138,14 +171,31 @@ impl Host {
     }
 
     pub(crate) fn uses_of(&self, function: &Function, users: &Users) -> Vec<Use> {
-        let disks = function.controller.iter().flat_map(|controller| &controller.disks);
-        disks.flat_map(|disk| self.uses_of_disk(disk, users)).collect()
+        let Some(controller) = &function.controller else { return Vec::new() };
+        let mut uses = Vec::new();
+        self.uses_of_character_device("nvme", &controller.name, users, &mut uses);
+        uses.extend(controller.disks.iter().flat_map(|disk| self.uses_of_disk(disk, users)));
+        uses
+    }
+
+    /// A controller, or a namespace past the block layer.
+    fn uses_of_character_device(&self, class: &str, name: &str, users: &Users, uses: &mut Vec<Use>) {
+        let path = self.roots.dev.join(name);
+        let number = attribute::text(&self.roots.sys.join("class").join(class).join(name).join("dev"));
+        let node = number.map(|number| Node { is_block: false, number });
+        let open = users.open.of_device(&path, node.as_ref()).into_iter();
+        uses.extend(open.map(|process| Use::Open { device: name.to_owned(), process }));
+        let exports = users.kernel.exports_of(&path);
+        uses.extend(exports.map(|by| Use::Exported { device: name.to_owned(), by: by.to_owned() }));
     }
 
     fn uses_of_disk(&self, disk: &BlockDevice, users: &Users) -> Vec<Use> {
         let mut uses = Vec::new();
         for name in std::iter::once(&disk.name).chain(&disk.partitions) {
             self.uses_of_node(name, users, &mut uses);
+        }
+        if let Some(generic) = disk.name.strip_prefix("nvme") {
+            self.uses_of_character_device("nvme-generic", &format!("ng{generic}"), users, &mut uses);
         }
         if !disk.partitions.is_empty() {
             uses.push(Use::Partitioned { device: disk.name.clone(), partitions: disk.partitions.len() });
@@ -165,7 +215,10 @@ impl Host {
         let device = || name.to_owned();
         let number = attribute::text(&folder.join("dev"));
         let mounts = users.mounts.of(number.as_deref(), &path);
-        uses.extend(mounts.into_iter().map(|at| Use::Mounted { device: device(), at }));
+        uses.extend(mounts.into_iter().map(|MountedAt { at, by_program }| match by_program {
+            true => Use::MountedByProgram { device: device(), at },
+            false => Use::Mounted { device: device(), at },
+        }));
         if users.mounts.swaps_to(&path) {
             uses.push(Use::Swap { device: device() });
         }
@@ -174,8 +227,13 @@ impl Host {
             let name = ["dm/name", "md/uuid"].iter().find_map(|place| attribute::text(&holder.join(place)));
             uses.push(Use::Claimed { device: device(), by, name });
         }
-        let open = users.open.of(&path).iter();
-        uses.extend(open.map(|process| Use::Open { device: device(), process: process.clone() }));
+        let exports = users.kernel.exports_of(&path);
+        uses.extend(exports.map(|by| Use::Exported { device: device(), by: by.to_owned() }));
+        let loops = users.kernel.loops_over(&path);
+        uses.extend(loops.map(|by| Use::Looped { device: device(), by: by.to_owned() }));
+        let node = number.map(|number| Node { is_block: true, number });
+        let open = users.open.of_device(&path, node.as_ref()).into_iter();
+        uses.extend(open.map(|process| Use::Open { device: device(), process }));
     }
 
     /// Takes out what is no use by others for a node that drives volumes: the label of a volume, and what the users of that volume
