@@ -26,7 +26,11 @@ pub(super) fn kernel(machine: &Machine) -> Check {
             "kernel",
             format!("Linux {release}; {}.{} or later is needed", KERNEL_MIN.0, KERNEL_MIN.1),
         )
-        .fix("apt-get update && apt-get upgrade --yes  # or a release with a newer kernel: Debian 12, Ubuntu 24.04, RHEL 10")
+        // A question of a package's would be answered by what comes next on standard input.
+        .fix(
+            "apt-get update </dev/null && DEBIAN_FRONTEND=noninteractive apt-get upgrade --yes </dev/null  \
+             # or a release with a newer kernel: Debian 12, Ubuntu 24.04, RHEL 10",
+        )
         .after_reboot(),
     }
 }

@@ -93,8 +93,11 @@ impl Diagnosis {
 
     /// A shell script of all fixes; each command once, and the machine is not started again by it.
     pub fn script(&self) -> String {
+        // The shell may read this from a pipe: it must have all of it before a command that reads its input is run, and that
+        // command must not be given the rest of it.
         let mut script =
-            "#!/bin/sh\n# Prepares this machine for a Vega node. Run it as root.\nset -u\n".to_owned();
+            "#!/bin/sh\n# Prepares this machine for a Vega node. Run it as root.\nset -u\nprepare() {\n"
+                .to_owned();
         let mut seen = BTreeSet::new();
         for check in self.checks.iter().filter(|check| check.outcome != Outcome::Ok) {
             // What was found may hold anything, a mount point's line break for one: nothing of it may become a command.
@@ -108,7 +111,7 @@ impl Diagnosis {
             script.push_str("\necho 'Restart this machine now: kernel arguments have changed.'\n");
         }
         // One command that fails keeps no other from being run, so somebody has to look.
-        script.push_str("\necho 'Run \"vega doctor\" again to see what is left.'\n");
+        script.push_str("\necho 'Run \"vega doctor\" again to see what is left.'\n}\nprepare </dev/null\n");
         script
     }
 }

@@ -285,6 +285,42 @@ fn nothing_that_was_found_becomes_a_command_of_the_script() {
     assert!(!script.lines().any(|line| line.starts_with("touch")), "{script}");
 }
 
+#[test]
+fn a_command_that_reads_its_input_does_not_swallow_the_rest_of_a_script_from_a_pipe() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let (greedy, after) = (folder.path().join("greedy"), folder.path().join("after"));
+    let check = Check {
+        name: "kernel".to_owned(),
+        outcome: Outcome::Missing,
+        detail: String::new(),
+        fix: vec![format!("cat >'{}'", greedy.display()), format!("echo done >'{}'", after.display())],
+        reboot: true,
+    };
+    let script = Diagnosis { ready: false, checks: vec![check] }.script();
+    let pipe = std::process::Stdio::piped;
+    let mut shell =
+        std::process::Command::new("sh").stdin(pipe()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    shell.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(shell.wait().unwrap().success());
+    assert_eq!(
+        (std::fs::read_to_string(greedy).unwrap(), std::fs::read_to_string(after).unwrap()),
+        ("".into(), "done\n".into())
+    );
+    // One line is what an operator copies, and installs without a question as well.
+    let old = spoiled(|machine| machine.roots().proc.join("sys/kernel/osrelease"), Some("5.4.0-1-amd64\n"));
+    for command in
+        old.fix.iter().flat_map(|fix| fix.split("&&")).filter(|command| command.contains("apt-get"))
+    {
+        assert!(command.contains("</dev/null"), "{command}");
+        assert!(
+            command.contains("update") || command.contains("DEBIAN_FRONTEND=noninteractive"),
+            "{command}"
+        );
+    }
+    assert!(old.fix.concat().contains("apt-get"));
+}
+
 /// Read by a shell, not run.
 fn is_well_formed(script: &Path) -> bool {
     std::process::Command::new("sh").arg("-n").arg(script).status().unwrap().success()
