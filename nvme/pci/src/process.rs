@@ -77,8 +77,10 @@ impl OpenFiles {
                 .filter(|(path, _)| path.starts_with("/dev"))
                 .filter_map(|(_, fd)| Node::of(fd))
                 .collect();
-            (open.sort(), nodes.sort());
-            (open.dedup(), nodes.dedup());
+            open.sort();
+            nodes.sort();
+            open.dedup();
+            nodes.dedup();
             if open.is_empty() && nodes.is_empty() {
                 continue;
             }
