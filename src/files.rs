@@ -57,9 +57,7 @@ pub(crate) fn grow(spec: &VolumeSpec, path: Option<&Path>, size_bytes: u64) -> R
             file_open::grow(path, size_bytes).map(drop).map_err(|error| open_failed(path, &error))
         }
         (Backing::Memory, _) => Ok(()),
-        (Backing::Nvme { .. }, _) => {
-            Err(unsupported("backing", "a volume on a namespace of an NVMe device does not grow yet"))
-        }
+        (Backing::Nvme { .. }, _) => unreachable!("its core makes it larger"),
         _ => Err(unsupported("backing", "a device volume has the size of its device; it does not grow")),
     }
 }

@@ -99,14 +99,18 @@ impl Worker {
                     format!("{asked_bytes} bytes is less than the present {current}; a volume only grows");
                 return Err(PlaneError::Unsupported { field: "size_bytes", reason });
             }
-            files::grow(&spec, path.as_deref(), asked_bytes)?;
-            let length_blocks = asked_bytes / u64::from(spec.block_size);
-            let owned = name.to_owned();
-            self.ask_volumes(core, |answer| VolumeMessage::Resize { name: owned, length_blocks, answer })?;
+            let length_blocks = if let Backing::Nvme { .. } = spec.backing {
+                self.grow_namespace(&spec, asked_bytes)?
+            } else {
+                files::grow(&spec, path.as_deref(), asked_bytes)?;
+                let (length_blocks, name) = (asked_bytes / u64::from(spec.block_size), name.to_owned());
+                self.ask_volumes(core, |answer| VolumeMessage::Resize { name, length_blocks, answer })?;
+                length_blocks
+            };
             let mut state = self.state();
             if let Some(open) = state.volumes.get_mut(name) {
                 open.info.length_blocks = length_blocks;
-                open.spec.size_bytes = asked_bytes;
+                open.spec.size_bytes = length_blocks * u64::from(spec.block_size);
             }
         }
         self.facts(name)

@@ -160,7 +160,10 @@ impl<D: Device + Clone + 'static> Drive<D> {
                     self.openings.push(opening);
                 }
                 (Some(Ok(labelled)), Some(queue)) => {
-                    if let Some(open) = opening.finish(labelled, &queue.core, &self.buffers) {
+                    let size_bytes = labelled.geometry.length_bytes();
+                    if let Some(mut open) = opening.finish(labelled, &queue.core, &self.buffers) {
+                        // As it is looked for, should it have to be opened again.
+                        (open.request.size_bytes, open.request.growth) = (size_bytes, None);
                         self.volumes.insert(open.nsid, open);
                     }
                 }

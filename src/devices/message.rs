@@ -14,6 +14,8 @@ pub(crate) struct OpenedNamespace {
     /// The reservations found on it.
     pub reservations: Vec<u8>,
     pub is_new: bool,
+    /// The label lies elsewhere than before.
+    pub moved: bool,
 }
 
 /// The namespace that is to become a volume.
@@ -32,6 +34,17 @@ pub(crate) enum DeviceMessage {
     Report(Answer<Vec<DeviceReport>>),
     /// Open or format a namespace.
     Open { open: OpenNamespace, answer: Answer<Result<OpenedNamespace, PlaneError>> },
+    /// Make a volume on a namespace larger; answered with its new length in blocks.
+    Grow {
+        /// The volume.
+        volume: String,
+        /// Its device.
+        device: String,
+        /// Its new size.
+        size_bytes: u64,
+        /// Done, or why not.
+        answer: Answer<Result<u64, PlaneError>>,
+    },
     /// A device that was pulled out is there again.
     Return {
         /// It, as it is found now.

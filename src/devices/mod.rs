@@ -1,7 +1,7 @@
 //! NVMe devices: taken over before the cores start, driven by a core each, given back when everything has ended.
 //!
 //! [`take`] opens what the configuration names, [`drive`] is one controller with its queue pair, [`poller`] all of a core's,
-//! [`open`] makes a volume of a namespace, [`plane`] is what requests of control do with them. [`away`] is one that was pulled out,
+//! [`open`] makes a volume of a namespace, [`growth`] makes it larger, [`plane`] is what requests of control do with them. [`away`] is one that was pulled out,
 //! and [`keeper`] the thread that takes it again.
 //!
 //! A device belongs to one core, and the volumes on it live there: their I/O takes no hop. What it takes long to say (its
@@ -9,6 +9,7 @@
 
 pub(crate) mod away;
 pub(crate) mod drive;
+pub(crate) mod growth;
 pub(crate) mod keeper;
 pub(crate) mod message;
 pub(crate) mod open;

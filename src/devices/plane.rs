@@ -97,6 +97,16 @@ impl Worker {
         }
     }
 
+    /// Makes a volume larger on the namespace that it is on; its new length in blocks.
+    pub(crate) fn grow_namespace(&self, spec: &VolumeSpec, size_bytes: u64) -> Result<u64, PlaneError> {
+        let (device, _) = spec.backing.namespace().expect("asked only for volumes on devices");
+        let core = self.home(device)?.facts.core;
+        let (volume, device) = (spec.name.to_string(), device.to_string());
+        wait_for(ANSWER_TIMEOUT, |answer| {
+            self.tell_devices(core, DeviceMessage::Grow { volume, device, size_bytes, answer })
+        })?
+    }
+
     /// Opens or formats the namespace of a volume on the core that drives it.
     pub(crate) fn prepare_namespace(&self, spec: &VolumeSpec, create: bool) -> Result<Prepared, PlaneError> {
         let (device, nsid) = spec.backing.namespace().expect("asked only for volumes on devices");
@@ -113,6 +123,7 @@ impl Worker {
             // Its blocks ended with the process that had them.
             create: create || is_emulated,
             confirmed: false,
+            growth: None,
         };
         let (device, volume) = (device.to_string(), spec.name.to_string());
         let asked = OpenNamespace { device, nsid, volume: volume.clone(), request };

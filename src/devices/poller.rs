@@ -10,10 +10,12 @@ use reactor::core::Core;
 use reactor::mesh::Endpoint;
 use reactor::poller::{Poller, Progress};
 use reactor::time::Time;
+use volume::limits::LABEL_AREA_BYTES;
 use volume::shared::{Answer, Registry};
 
 use super::away::{Away, Reopenings};
 use super::drive::{Drive, Driven};
+use super::growth::Growths;
 use super::message::{DeviceMessage, OpenNamespace, OpenedNamespace};
 use super::plane::absent;
 use super::take::{Facts, Source};
@@ -43,6 +45,7 @@ pub(crate) struct DeviceCore {
     /// Devices that were pulled out.
     pub(super) away: Vec<Away>,
     reopenings: Reopenings,
+    growths: Growths,
     /// Devices that this core could not begin to drive.
     lost: Vec<DeviceReport>,
     draining: Option<Answer<()>>,
@@ -64,6 +67,7 @@ impl DeviceCore {
             drives: Vec::new(),
             away: Vec::new(),
             reopenings: Reopenings::default(),
+            growths: Growths::default(),
             lost: Vec::new(),
             draining: None,
         };
@@ -113,6 +117,41 @@ impl DeviceCore {
         busy
     }
 
+    fn on_grow(
+        &mut self,
+        volume: &str,
+        device: &str,
+        size_bytes: u64,
+        answer: Answer<Result<u64, PlaneError>>,
+    ) {
+        let refused =
+            |reason: &str| PlaneError::Device { device: device.to_owned(), reason: reason.to_owned() };
+        let drive = self.drives.iter().find(|drive| drive.facts().name.as_str() == device);
+        let Some(drive) = drive.filter(|_| self.draining.is_none()) else {
+            return answer(Err(refused("it is not driven now")));
+        };
+        let Some(open) = drive.volumes().values().find(|open| open.volume == volume) else {
+            return answer(Err(refused("the volume was not opened on it")));
+        };
+        let namespace = drive.report().namespaces.into_iter().find(|namespace| namespace.nsid == open.nsid);
+        let length_bytes = namespace.map_or(0, |namespace| namespace.size_bytes);
+        let usable_bytes = length_bytes.saturating_sub(LABEL_AREA_BYTES);
+        if size_bytes > usable_bytes {
+            let reason = format!(
+                "namespace {} has room for a volume of {usable_bytes} bytes, not of {size_bytes}; let it grow first",
+                open.nsid
+            );
+            return answer(Err(refused(&reason)));
+        }
+        // What it is now, which may be more than it was opened as.
+        let Ok(now) = self.registry.get(volume).map(|volume| volume.info()) else {
+            return answer(Err(refused("the volume is not open")));
+        };
+        let mut open = open.clone();
+        open.request.size_bytes = now.length_blocks * u64::from(now.logical_block_bytes);
+        self.growths.begin(open, size_bytes, answer);
+    }
+
     /// A device is there again.
     fn on_return(&mut self, now: Time, facts: Facts, source: Source) {
         let Some(at) = self.away.iter().position(|away| away.facts.name == facts.name) else { return };
@@ -155,6 +194,9 @@ impl DeviceCore {
         match message {
             DeviceMessage::Report(answer) => answer(self.reports()),
             DeviceMessage::Open { open, answer } => self.on_open(now, open, answer),
+            DeviceMessage::Grow { volume, device, size_bytes, answer } => {
+                self.on_grow(&volume, &device, size_bytes, answer);
+            }
             // It goes back to where it was when the node ends.
             DeviceMessage::Return { .. } if self.draining.is_some() => {}
             DeviceMessage::Return { facts, source } => self.on_return(now, facts, source),
@@ -203,9 +245,10 @@ impl Poller for DeviceCore {
         for drive in &mut self.drives {
             progress = progress.or(drive.poll(now, budget));
         }
-        if self.let_go() || self.reopenings.poll(now, &mut self.drives, &self.registry) {
-            progress = Progress::Busy;
-        }
+        let mut busy = self.let_go();
+        busy |= self.reopenings.poll(now, &mut self.drives, &self.registry);
+        busy |= self.growths.poll(now, &mut self.drives, &self.registry);
+        progress = if busy { Progress::Busy } else { progress };
         if self.drives.iter().all(|drive| drive.has_ended())
             && let Some(answer) = self.draining.take()
         {
@@ -220,7 +263,9 @@ impl Poller for DeviceCore {
     }
 
     fn may_sleep(&self) -> bool {
-        self.draining.is_none() && self.drives.iter().all(|drive| drive.may_sleep())
+        self.draining.is_none()
+            && self.growths.is_empty()
+            && self.drives.iter().all(|drive| drive.may_sleep())
     }
 
     fn before_sleep(&mut self) {

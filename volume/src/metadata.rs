@@ -112,6 +112,12 @@ pub struct Loaded {
 }
 
 impl Loaded {
+    /// What slots hold of which the first was written for the first time.
+    pub(crate) fn first(blob: Option<Vec<u8>>) -> Self {
+        let sequence = u64::from(blob.is_some());
+        Self { blob, sequence, newest: 0 }
+    }
+
     /// Reads the slots from their bytes; `None` when both are damaged.
     pub fn decode(slots: [&[u8]; 2]) -> Option<Self> {
         let decoded = slots.map(decode_slot);
@@ -147,7 +153,7 @@ fn decode_slot(slot: &[u8]) -> Option<(u64, Vec<u8>)> {
 }
 
 /// The bytes to write for `blob`: whole pages.
-fn encode_slot(sequence: u64, blob: &[u8]) -> Vec<u8> {
+pub(crate) fn encode_slot(sequence: u64, blob: &[u8]) -> Vec<u8> {
     let end = HEADER_BYTES + blob.len();
     let mut slot = vec![0; end.next_multiple_of(PAGE_BYTES as usize)];
     slot[..8].copy_from_slice(&MAGIC);

@@ -23,21 +23,21 @@ use crate::devices::open;
 use crate::devices::poller::DeviceCore;
 use crate::devices::take::Facts;
 
-const UUID: Uuid = Uuid::from_u128(7);
+pub(super) const UUID: Uuid = Uuid::from_u128(7);
 
-struct Bench {
-    world: SimWorld,
-    core: Core,
-    registry: Registry,
-    devices: DeviceCore,
-    control: ControlSender<DeviceMessage>,
-    emulated: EmulatedController,
-    presence: Arc<Presence>,
+pub(super) struct Bench {
+    pub(super) world: SimWorld,
+    pub(super) core: Core,
+    pub(super) registry: Registry,
+    pub(super) devices: DeviceCore,
+    pub(super) control: ControlSender<DeviceMessage>,
+    pub(super) emulated: EmulatedController,
+    pub(super) presence: Arc<Presence>,
 }
 
 impl Bench {
     /// A core that drives one device with one namespace.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let config = ControllerConfig {
             serial: "LOOSE".to_owned(),
             namespaces: vec![NamespaceConfig::new(1, 32 << 11, Format::Block512)],
@@ -55,7 +55,7 @@ impl Bench {
         bench
     }
 
-    fn drive(&mut self, remembered: Option<nvme::Remembered>) {
+    pub(super) fn drive(&mut self, remembered: Option<nvme::Remembered>) {
         let facts = Facts {
             name: "loose".parse().unwrap(),
             kind: DeviceKind::Pci,
@@ -70,19 +70,19 @@ impl Bench {
     }
 
     /// Whatever is in the slot now comes to the core, as the keeper brings it.
-    fn bring_back(&mut self) {
+    pub(super) fn bring_back(&mut self) {
         let remembered = self.devices.away[0].remembered.clone();
         self.presence.come();
         self.drive(remembered);
     }
 
-    fn turn(&mut self) {
+    pub(super) fn turn(&mut self) {
         self.world.advance(Duration::from_micros(200));
         self.devices.poll(self.world.now(), 64);
         self.registry.poll();
     }
 
-    fn until(&mut self, words: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
+    pub(super) fn until(&mut self, words: &str, mut is_so: impl FnMut(&mut Self) -> bool) {
         for _ in 0..400_000 {
             if is_so(self) {
                 return;
@@ -92,17 +92,18 @@ impl Bench {
         panic!("never {words}");
     }
 
-    fn report(&self) -> DeviceReport {
+    pub(super) fn report(&self) -> DeviceReport {
         self.devices.reports().remove(0)
     }
 
-    fn open(&mut self, create: bool) -> Result<OpenedNamespace, PlaneError> {
+    pub(super) fn open(&mut self, create: bool) -> Result<OpenedNamespace, PlaneError> {
         let request = LabelRequest {
             uuid: UUID,
             logical_block_bytes: 512,
             size_bytes: 16 << 20,
             create,
             confirmed: false,
+            growth: None,
         };
         let open = OpenNamespace { device: "loose".to_owned(), nsid: 1, volume: "hot".to_owned(), request };
         let (sender, receiver) = mpsc::channel();
@@ -117,7 +118,7 @@ impl Bench {
     }
 
     /// The volume, made and served.
-    fn serve(&mut self, bell: &Bell) -> Port {
+    pub(super) fn serve(&mut self, bell: &Bell) -> Port {
         self.open(true).map(drop).unwrap();
         let setup = VolumeSetup {
             name: "hot".to_owned(),
@@ -129,7 +130,7 @@ impl Bench {
         self.registry.add(&self.core, setup).unwrap().open_port(bell, 0).unwrap()
     }
 
-    fn io(&mut self, port: &Port, op: Op, sgl: Sgl) -> Done {
+    pub(super) fn io(&mut self, port: &Port, op: Op, sgl: Sgl) -> Done {
         let mut done: Vec<Done> = port.submit(Io { tag: 1, op, sgl }).into_iter().collect();
         self.until("ended", |_| {
             port.poll(&mut done, 32);
@@ -138,20 +139,20 @@ impl Bench {
         done.remove(0)
     }
 
-    fn write(&mut self, port: &Port, byte: u8, fua: bool) -> IoStatus {
+    pub(super) fn write(&mut self, port: &Port, byte: u8, fua: bool) -> IoStatus {
         let mut sgl = self.core.buffers.alloc(4096).unwrap();
         sgl.fill(0, 4096, byte);
         self.io(port, Op::Write { extent: EXTENT, fua }, sgl).status
     }
 
-    fn pull_out(&mut self) {
+    pub(super) fn pull_out(&mut self) {
         self.emulated.remove();
         let presence = Arc::clone(&self.presence);
         self.until("let go", |_| presence.is_away());
     }
 }
 
-const EXTENT: Extent = Extent { lba: 64, length_blocks: 8 };
+pub(super) const EXTENT: Extent = Extent { lba: 64, length_blocks: 8 };
 
 #[test]
 fn a_device_that_is_pulled_out_is_let_go_and_taken_again() {
@@ -277,6 +278,7 @@ fn two_thousand_failures_take_nothing_from_those_that_come_after() {
             size_bytes: 16 << 20,
             create: round % 200 == 0,
             confirmed: false,
+            growth: None,
         };
         let open = OpenNamespace { device: "loose".to_owned(), nsid: 1, volume: "other".to_owned(), request };
         let (sender, receiver) = mpsc::channel();

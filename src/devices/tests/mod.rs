@@ -1,6 +1,7 @@
 //! Volumes on devices through the whole data plane, and devices that cannot be had.
 
 mod away;
+mod growth;
 
 use control::bridge::{
     DataPlane, ObjectKind, PlaneError, Reply, Request, Responder, StatsReport, VolumeFacts,
@@ -149,8 +150,10 @@ fn what_a_device_cannot_serve_is_said_in_its_words() {
     let elsewhere = node.create(VolumeSpec { core: Some(63), ..on("toy", 1) }).unwrap_err();
     assert!(matches!(elsewhere, PlaneError::Unsupported { field: "core", .. }), "{elsewhere}");
     let grown = node.create(on("toy", 1)).unwrap().size_bytes * 2;
-    let grow = Request::GrowVolume { name: "hot".parse().unwrap(), size_bytes: grown };
-    assert!(matches!(node.volume(grow), Err(PlaneError::Unsupported { field: "backing", .. })));
+    let grow = |size_bytes| node.volume(Request::GrowVolume { name: "hot".parse().unwrap(), size_bytes });
+    let full = grow(grown).unwrap_err().to_string();
+    assert!(full.contains("room for a volume of 32505856 bytes"), "{full}");
+    assert_eq!(grow(24 << 20).unwrap().size_bytes, 24 << 20);
 }
 
 #[test]

@@ -7,28 +7,29 @@ use crate::channel_file::ChannelFile;
 use crate::memory::MemoryDevice;
 use crate::metadata::{MetadataStore, SlotStore};
 
-const DEVICE_BYTES: u64 = 8 << 20;
-const SIZE_BYTES: u64 = 5 << 20;
+pub(super) const DEVICE_BYTES: u64 = 8 << 20;
+pub(super) const SIZE_BYTES: u64 = 5 << 20;
 
-fn pool() -> BufferPool {
+pub(super) fn pool() -> BufferPool {
     BufferPool::heap(&SizeClass::for_budget(8 << 20))
 }
 
-fn device(block_bytes: u32) -> MemoryDevice {
+pub(super) fn device(block_bytes: u32) -> MemoryDevice {
     MemoryDevice::new(Geometry::new(Uuid::nil(), block_bytes, DEVICE_BYTES).expect("a good shape"))
 }
 
-fn request(uuid: u128) -> LabelRequest {
+pub(super) fn request(uuid: u128) -> LabelRequest {
     LabelRequest {
         uuid: Uuid::from_u128(uuid),
         logical_block_bytes: 512,
         size_bytes: SIZE_BYTES,
         create: true,
         confirmed: false,
+        growth: None,
     }
 }
 
-fn run(device: &mut dyn IoChannel, request: LabelRequest) -> End {
+pub(super) fn run(device: &mut dyn IoChannel, request: LabelRequest) -> End {
     let buffers = pool();
     let mut work = LabelWork::new(request, &device.info())?;
     let end = (0..10_000).find_map(|_| work.poll(device, &buffers)).expect("it ends");
@@ -36,7 +37,7 @@ fn run(device: &mut dyn IoChannel, request: LabelRequest) -> End {
     end
 }
 
-fn write(device: &mut dyn IoChannel, lba: u64, byte: u8) {
+pub(super) fn write(device: &mut dyn IoChannel, lba: u64, byte: u8) {
     let mut sgl = pool().alloc(512).expect("a fresh pool");
     sgl.fill(0, 512, byte);
     let op = Op::Write { extent: Extent { lba, length_blocks: 1 }, fua: false };
@@ -44,7 +45,7 @@ fn write(device: &mut dyn IoChannel, lba: u64, byte: u8) {
     assert_eq!(done.status, IoStatus::Good);
 }
 
-fn read(device: &mut dyn IoChannel, lba: u64) -> Vec<u8> {
+pub(super) fn read(device: &mut dyn IoChannel, lba: u64) -> Vec<u8> {
     let sgl = pool().alloc(512).expect("a fresh pool");
     let op = Op::Read(Extent { lba, length_blocks: 1 });
     device.submit(Io { tag: 1, op, sgl }).expect("memory answers at once").sgl.to_vec()

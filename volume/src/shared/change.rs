@@ -57,6 +57,9 @@ impl Port {
     /// Asks for a change in the name of `path`.
     pub fn change_reservations(&self, path: &Path, change: &Change) -> Changing {
         let mut state = self.shared.state.borrow_mut();
+        if state.frozen {
+            return Changing::Busy;
+        }
         let full = state.waiting.len() >= TICKETS_PER_VOLUME_MAX || !state.has_room_for_events(self.id);
         if state.change.is_some() || full || state.closing.is_closing() {
             return Changing::Busy;

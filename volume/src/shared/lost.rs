@@ -106,7 +106,7 @@ impl Registry {
         }
         state.volume.replace(channel);
         state.metadata = metadata;
-        state.lost = false;
+        (state.lost, state.frozen) = (false, false);
         let unaware =
             |port: &&mut super::state::PortState| port.open && !port.events.contains(&Event::Returned);
         state.ports.iter_mut().filter(unaware).for_each(|port| port.tell(Event::Returned));

@@ -17,6 +17,7 @@ use super::port::Port;
 use super::setup::VolumeSetup;
 use super::state::{Shared, State};
 use crate::bdev::{BdevInfo, IoChannel};
+use crate::metadata::MetadataStore;
 use crate::op_stats::OpKind;
 use crate::reservation::{ReservationCell, Reservations};
 use crate::volume::Volume;
@@ -132,6 +133,42 @@ impl Registry {
                 |port: &&mut super::state::PortState| port.open && !port.events.contains(&Event::Resized);
             state.ports.iter_mut().filter(unaware).for_each(|port| port.tell(Event::Resized));
         }
+        Ok(())
+    }
+
+    /// Keeps the reservations of a volume as they are until [`Registry::grown`] or [`Registry::thaw`], and answers what there is
+    /// of them; `None` while a change is on its way: ask again at the next turn.
+    pub fn freeze(&self, name: &str) -> Result<Option<Vec<u8>>, VolumeError> {
+        let volume = self.get(name)?;
+        let mut state = volume.shared().state.borrow_mut();
+        if state.change.is_some() {
+            return Ok(None);
+        }
+        state.frozen = true;
+        Ok(Some(volume.shared().reservations.read().encode()))
+    }
+
+    /// Reservations may change again.
+    pub fn thaw(&self, name: &str) {
+        if let Ok(volume) = self.get(name) {
+            volume.shared().state.borrow_mut().frozen = false;
+        }
+    }
+
+    /// A volume that was frozen has been made longer on its device; its metadata may have been moved there.
+    pub fn grown(
+        &self,
+        name: &str,
+        length_blocks: u64,
+        metadata: Option<Box<dyn MetadataStore>>,
+    ) -> Result<(), VolumeError> {
+        self.resize(name, length_blocks)?;
+        let volume = self.get(name)?;
+        let mut state = volume.shared().state.borrow_mut();
+        if let Some(metadata) = metadata {
+            state.metadata = metadata;
+        }
+        state.frozen = false;
         Ok(())
     }
 

@@ -45,6 +45,8 @@ pub(super) struct State {
     pub closing: Closing,
     /// The port that keeps others out.
     pub alone: Option<u8>,
+    /// Reservations do not change: their store is being moved.
+    pub frozen: bool,
     /// The device was pulled out.
     pub lost: bool,
     /// How often a device was lost that had not written out everything that was acknowledged.
@@ -93,6 +95,7 @@ impl State {
             next_ticket: 0,
             closing: Closing::No,
             alone: None,
+            frozen: false,
             lost: false,
             losses: 0,
             polled: Vec::new(),

@@ -5,7 +5,7 @@
 
 gone() { [ ! -e "$sys_pci/$loose" ]; }
 here() { [ -e "$sys_pci/$loose" ]; }
-volume_is() { vega volume show hot | grep -Eq "^State +$1"; }
+volume_is() { vega volume show hot | grep -Eq "^State: +$1"; }
 pull_out() { machine '{"execute": "device_del", "arguments": {"id": "loose"}}'; }
 put_in() {
     machine '{"execute": "device_add", "arguments": {"driver": "nvme", "id": "loose", "serial": "'"$1"'", "bus": "way-in", "drive": "loose"}}'
@@ -78,7 +78,7 @@ empty
 put_in loose
 wait_until "the volume is served again" volume_is online
 verify_load "$device"
-disconnect
+nvme disconnect -n "$nqn" >/dev/null
 logout
 stop_node
 # The kernel had it last, and gets it back.
