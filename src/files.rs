@@ -13,6 +13,8 @@ use volume::metadata::{self, MemoryStore, OpenedMetadata, SlotStore};
 use volume::open_error::OpenError;
 use volume::shared::VolumeSetup;
 
+use crate::memory::{Admitted, NodeMemory};
+
 /// A volume ready for its core, with what an operator should know of it.
 pub(crate) struct Prepared {
     pub setup: VolumeSetup,
@@ -20,9 +22,14 @@ pub(crate) struct Prepared {
 }
 
 /// Opens what is there, or makes it when `create` says so.
-pub(crate) fn prepare(spec: &VolumeSpec, path: Option<&Path>, create: bool) -> Result<Prepared, PlaneError> {
+pub(crate) fn prepare(
+    spec: &VolumeSpec,
+    path: Option<&Path>,
+    memory: &NodeMemory,
+    create: bool,
+) -> Result<Prepared, PlaneError> {
     match &spec.backing {
-        Backing::Memory => prepare_memory(spec),
+        Backing::Memory => prepare_memory(spec, memory, create),
         Backing::File => {
             let path = path.ok_or_else(|| unsupported("path", "a file volume needs a path"))?;
             let opened = open_file(spec, path, create)?;
@@ -71,17 +78,20 @@ pub(crate) fn serial(spec: &VolumeSpec) -> String {
     spec.uuid.simple().to_string()
 }
 
-fn prepare_memory(spec: &VolumeSpec) -> Result<Prepared, PlaneError> {
+fn prepare_memory(spec: &VolumeSpec, memory: &NodeMemory, create: bool) -> Result<Prepared, PlaneError> {
     let geometry = geometry(spec)?;
+    let Admitted { small_pages, note } = memory.admit(spec, create)?;
+    let budget = memory.budget.clone();
     let setup = VolumeSetup {
         name: spec.name.to_string(),
         serial: serial(spec),
-        channel: Box::new(move |_| Ok(Box::new(MemoryDevice::new(geometry)))),
+        channel: Box::new(move |_| Ok(Box::new(MemoryDevice::within(geometry, budget, small_pages)))),
         metadata: Box::new(|_| Ok(Box::new(MemoryStore::default()))),
         reservations: Vec::new(),
     };
-    let note = "kept in memory: empty again after every start of the node".to_owned();
-    Ok(Prepared { setup, notes: vec![note] })
+    let mut notes = vec!["kept in memory: empty again after every start of the node".to_owned()];
+    notes.extend(note);
+    Ok(Prepared { setup, notes })
 }
 
 fn prepare_opened(spec: &VolumeSpec, opened: OpenedFile, metadata: OpenedMetadata) -> Prepared {

@@ -3,7 +3,7 @@
 //! This crate is the composition root. `main` gives the command line to `control`; [`wiring`] starts the cores and
 //! is the only place that names concrete back ends; [`plane`] carries control's requests to the cores, [`volumes`],
 //! [`targets`] and [`subsystems`] say what each request takes; [`files`] is the blocking work on data files, on a thread of
-//! its own; [`devices`] are the
+//! its own; [`memory`] is what there is for volumes in memory; [`devices`] are the
 //! NVMe controllers that cores drive; [`placement`] says which core owns what; [`load`] joins `vega bench` to the load generator.
 //! It is not: logic of storage, protocol or control. Reading order: `wiring`, `plane`, `volumes`, `targets`, `subsystems`, `devices`, `placement`, `files`, `load`.
 
@@ -12,6 +12,7 @@
 mod devices;
 mod files;
 mod load;
+mod memory;
 mod placement;
 mod plane;
 mod subsystems;

@@ -21,6 +21,7 @@ use volume::bdev::BdevInfo;
 use volume::shared::{VolumeError, VolumeMessage};
 
 use crate::devices::plane::Home;
+use crate::memory::NodeMemory;
 use crate::placement::Placement;
 use crate::subsystems::NvmfListener;
 use crate::wiring::{CoreHandle, SharedCores, stop_cores};
@@ -85,11 +86,17 @@ pub(crate) struct Worker {
     pub state: Arc<Mutex<State>>,
     pub addresses: Addresses,
     pub devices: Arc<[Home]>,
+    pub memory: NodeMemory,
 }
 
 impl NodePlane {
     /// Starts the two threads over running cores.
-    pub fn start(cores: Vec<CoreHandle>, addresses: Addresses, devices: Vec<Home>) -> Self {
+    pub fn start(
+        cores: Vec<CoreHandle>,
+        addresses: Addresses,
+        devices: Vec<Home>,
+        memory: &NodeMemory,
+    ) -> Self {
         let devices: Arc<[Home]> = devices.into();
         let cores = Arc::new(Mutex::new(cores));
         let state = Arc::new(Mutex::new(State::default()));
@@ -100,6 +107,7 @@ impl NodePlane {
                 state: state.clone(),
                 addresses: addresses.clone(),
                 devices: devices.clone(),
+                memory: memory.clone(),
             };
             let (sender, receiver) = mpsc::sync_channel::<Work>(QUEUE_REQUESTS);
             let run = move || {

@@ -50,7 +50,7 @@ impl Worker {
         let name = spec.name.to_string();
         let prepared = match &spec.backing {
             Backing::Nvme { .. } => self.prepare_namespace(&spec, create)?,
-            _ => files::prepare(&spec, path.as_deref(), create)?,
+            _ => files::prepare(&spec, path.as_deref(), &self.memory, create)?,
         };
         let setup = Box::new(prepared.setup);
         let (info, stats) = self.ask_volumes(core, |answer| VolumeMessage::Add { setup, answer })?;

@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::devices::plane::{Home, homes};
 use crate::devices::poller::DeviceCore;
 use crate::devices::take::{Facts, Source, take_all};
 
+use crate::memory::NodeMemory;
 use crate::plane::{Addresses, NodePlane, PortalGroup};
 use crate::subsystems::NvmfListener;
 
@@ -87,7 +89,8 @@ pub fn start_node(start: NodeStart) -> ExitCode {
     };
     let (taken, loans) = take_all(&config, processors.len(), nvme_pci::Host::this());
     let (devices, sources) = homes(taken, processors.len());
-    let (data_plane, bound) = match start_plane(&config, &processors, sources, devices) {
+    let memory = NodeMemory::new(Path::new("/"));
+    let (data_plane, bound) = match start_plane(&config, &processors, sources, devices, &memory) {
         Ok(started) => started,
         Err(error) => {
             tracing::error!("{error}");
@@ -95,7 +98,7 @@ pub fn start_node(start: NodeStart) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let keeper = Keeper::start(loans, data_plane.shared_cores());
+    let keeper = Keeper::start(loans, data_plane.shared_cores(), memory);
     let data_plane = Arc::new(data_plane);
     let portals = bound.portals.iter().map(|(address, tag)| format!("{address},{tag}")).collect();
     let listeners = bound.listeners;
@@ -120,13 +123,14 @@ pub(crate) fn start_plane(
     processors: &[Option<CoreId>],
     sources: Vec<Vec<(Facts, Source)>>,
     devices: Vec<Home>,
+    memory: &NodeMemory,
 ) -> Result<(NodePlane, Bound), StartError> {
     let (cores, bound) = start_cores(config, processors, sources)?;
     let addresses = addresses(config, &bound)?;
     for (index, core) in cores.0.iter().enumerate() {
         announce_memory(index, core);
     }
-    Ok((NodePlane::start(cores.run(), addresses, devices), bound))
+    Ok((NodePlane::start(cores.run(), addresses, devices, memory), bound))
 }
 
 /// Cores that are to end again unless everything starts.

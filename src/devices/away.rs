@@ -16,6 +16,7 @@ use control::bridge::{DeviceReport, PlaneError};
 use control::model::{DeviceNamespace, DeviceState};
 use nvme::{NamespaceInfo, Remembered};
 use reactor::time::Time;
+use volume::label::Confirmed;
 use volume::shared::Registry;
 
 use super::drive::Driven;
@@ -145,7 +146,7 @@ impl Reopenings {
     pub(crate) fn begin(&mut self, now: Time, volumes: Volumes) {
         for mut open in volumes.into_values() {
             // What was there is looked for, and nothing else is made of it.
-            (open.request.create, open.request.confirmed) = (false, false);
+            (open.request.create, open.request.confirmed) = (false, Confirmed::Nothing);
             let number = self.next_number;
             self.next_number += 1;
             self.all.push(Reopening { number, open, again_at: Some(now), problem: None });

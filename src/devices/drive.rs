@@ -16,6 +16,7 @@ use reactor::core::Core;
 use reactor::poller::{Poller, Progress};
 use reactor::time::{Clock, Time};
 use reactor::wake::Waker;
+use volume::label::Confirmed;
 use volume::nvme::{NvmeChannel, NvmeCore, NvmePoller};
 use volume::shared::Answer;
 
@@ -359,8 +360,10 @@ impl<D: Device + Clone + 'static> Driven for Drive<D> {
         answer: Answer<Result<OpenedNamespace, PlaneError>>,
     ) {
         let serial = self.controller.identity().map(|identity| identity.serial.trim().to_owned());
-        open.request.confirmed =
-            serial.is_some() && serial.as_deref() == self.facts.confirmed_serial.as_deref().map(str::trim);
+        // It is the one that was meant, whatever its address.
+        if serial.is_none() || serial.as_deref() != self.facts.licence.serial() {
+            open.request.confirmed = Confirmed::Nothing;
+        }
         self.openings.push(Opening::new(open, answer, now.after(OPEN_TIMEOUT)));
     }
 

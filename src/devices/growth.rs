@@ -6,7 +6,7 @@ use std::sync::mpsc;
 
 use control::bridge::PlaneError;
 use reactor::time::Time;
-use volume::label::Growth;
+use volume::label::{Confirmed, Growth};
 use volume::shared::{Answer, Registry};
 
 use super::drive::Driven;
@@ -91,7 +91,7 @@ impl Growths {
             let reservations = match (drive, frozen) {
                 (Some(drive), Ok(Some(reservations))) => {
                     let mut open = growing.open.clone();
-                    (open.request.create, open.request.confirmed) = (false, false);
+                    (open.request.create, open.request.confirmed) = (false, Confirmed::Nothing);
                     open.request.growth = Some(Growth { size_bytes: growing.size_bytes, reservations });
                     let (sender, number) = (self.sender.clone(), growing.number);
                     // The receiver is as old as the core.

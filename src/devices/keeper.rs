@@ -1,4 +1,5 @@
-//! The keeper: a thread of its own that takes a device again which was pulled out and is back in its place.
+//! The keeper: a thread of its own that looks at the machine once a second. It takes a device again which was pulled out and is back in
+//! its place, and sees how much memory there is.
 //!
 //! A function comes back without the driver that it had, and perhaps in the hands of the kernel. It is taken as at the start of the
 //! node, but on nobody's word: a serial number that was typed does not count here, whoever uses it keeps it. What was put there
@@ -13,6 +14,7 @@ use nvme_pci::{BindOptions, Host, PciAddress, VFIO_DRIVER};
 
 use super::message::DeviceMessage;
 use super::take::{Lent, Loans, Source};
+use crate::memory::NodeMemory;
 use crate::wiring::SharedCores;
 
 /// Between two looks at what is away.
@@ -50,13 +52,14 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Starts the thread.
-    pub(crate) fn start(loans: Loans, cores: SharedCores) -> Self {
+    pub(crate) fn start(loans: Loans, cores: SharedCores, memory: NodeMemory) -> Self {
         let stop = Arc::<Stop>::default();
         let theirs = Arc::clone(&stop);
         let run = move || {
             let mut watches: Vec<Watch> = loans.lent.iter().map(|_| Watch::default()).collect();
             let mut loans = loans;
             while !theirs.wait() {
+                memory.refresh();
                 for (index, watch) in watches.iter_mut().enumerate() {
                     look(&mut loans, index, watch, &cores);
                 }
@@ -228,7 +231,7 @@ fn take_again(
     let options = BindOptions { own_volumes: true, undriven: true, ..BindOptions::default() };
     let undriven = loans.host.function(address).is_ok_and(|function| function.driver.is_none());
     let (device, was_bound) =
-        loans.take(address, &loans.lent[index].config, options).map_err(|error| error.to_string())?;
+        loans.take(address, &loans.lent[index].config, options, None).map_err(|error| error.to_string())?;
     let instance = loans.host.instance(address);
     let lent = &mut loans.lent[index];
     // What no driver had goes back to none.
@@ -283,7 +286,11 @@ mod tests {
     fn a_keeper_gives_its_loans_back_when_it_is_stopped() {
         let folder = tempfile::tempdir().unwrap();
         let host = nvme_pci::testing::FakeMachine::new(folder.path()).host();
-        let keeper = Keeper::start(Loans { host, lent: Vec::new() }, SharedCores::default());
+        let keeper = Keeper::start(
+            Loans { host, lent: Vec::new() },
+            SharedCores::default(),
+            NodeMemory::new(folder.path()),
+        );
         assert!(keeper.stop().lent.is_empty());
     }
 }

@@ -14,6 +14,8 @@ pub(crate) struct OpenedNamespace {
     /// The reservations found on it.
     pub reservations: Vec<u8>,
     pub is_new: bool,
+    /// What was recognised on it and is no more.
+    pub destroyed: Option<volume::signature::Found>,
     /// The label lies elsewhere than before.
     pub moved: bool,
 }

@@ -105,7 +105,7 @@ impl<D: Device + 'static> Opening<D> {
         buffers: &BufferPool,
     ) -> Option<OpenNamespace> {
         let Some((_, whole)) = self.work else { unreachable!("only what was begun ends well") };
-        let Labelled { geometry, metadata_base_bytes, metadata, is_new, moved } = labelled;
+        let Labelled { geometry, metadata_base_bytes, metadata, is_new, destroyed, moved } = labelled;
         let namespace = whole.namespace().clone();
         let Some(channel) = NvmeChannel::with_geometry(core, namespace, geometry) else {
             let reason = "the namespace has changed while it was opened; try again".to_owned();
@@ -117,7 +117,7 @@ impl<D: Device + 'static> Opening<D> {
         let store = SlotStore::over(file, metadata_base_bytes, &metadata, buffers);
         let ways = Ways { channel: Some(Box::new(channel)), metadata: Some(Box::new(store)) };
         OPENED.with_borrow_mut(|opened| opened.insert(self.open.volume.clone(), ways));
-        (self.answer)(Ok(OpenedNamespace { geometry, reservations, is_new, moved }));
+        (self.answer)(Ok(OpenedNamespace { geometry, reservations, is_new, destroyed, moved }));
         Some(self.open)
     }
 
@@ -129,7 +129,7 @@ impl<D: Device + 'static> Opening<D> {
         let remedy = match error {
             LabelError::Occupied { .. } => {
                 "; use another namespace, or set confirm_serial of the device in the configuration to its serial number to \
-                 destroy what is there"
+                 destroy what is there (once for each namespace; confirmed-serials.json in the data directory says what it was used for)"
             }
             _ => "",
         };

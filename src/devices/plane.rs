@@ -5,6 +5,7 @@ use control::model::{DeviceKind, DeviceName, DeviceState, VolumeSpec};
 use volume::label::LabelRequest;
 use volume::shared::{Answer, VolumeSetup};
 
+use super::licence::LicenceError;
 use super::message::{DeviceMessage, OpenNamespace};
 use super::take::{Facts, Taken};
 use super::{open, take};
@@ -116,20 +117,35 @@ impl Worker {
             return Err(PlaneError::Device { device: device.to_string(), reason });
         }
         let is_emulated = facts.kind == DeviceKind::Emulated;
+        let licence = &facts.licence;
+        let refused = |error: &LicenceError| PlaneError::Device {
+            device: device.to_string(),
+            reason: error.to_string(),
+        };
         let request = LabelRequest {
             uuid: spec.uuid,
             logical_block_bytes: spec.block_size,
             size_bytes: spec.size_bytes,
             // Its blocks ended with the process that had them.
             create: create || is_emulated,
-            confirmed: false,
+            confirmed: licence.of_namespace(nsid).map_err(|error| refused(&error))?,
             growth: None,
         };
-        let (device, volume) = (device.to_string(), spec.name.to_string());
-        let asked = OpenNamespace { device, nsid, volume: volume.clone(), request };
+        let volume = spec.name.to_string();
+        let asked = OpenNamespace { device: device.to_string(), nsid, volume: volume.clone(), request };
         let opened = wait_for(ANSWER_TIMEOUT, |answer| {
             self.tell_devices(facts.core, DeviceMessage::Open { open: asked, answer })
         })??;
+        if opened.is_new {
+            licence.made(nsid, spec.uuid).map_err(|error| refused(&error))?;
+        }
+        if let Some(destroyed) = opened.destroyed {
+            let serial = licence.serial().unwrap_or_default();
+            tracing::warn!(
+                volume = %spec.name,
+                "namespace {nsid} of device {device} held {destroyed}, which was destroyed, as confirm_serial = {serial:?} allowed"
+            );
+        }
         let for_metadata = volume.clone();
         let setup = VolumeSetup {
             name: spec.name.to_string(),

@@ -10,6 +10,7 @@ use nvme_pci::{BindOptions, Host, PciAddress, PciError};
 use vfio::{Tether, VfioDevice, VfioError, Way};
 
 use super::away::Presence;
+use super::licence::{Licence, LicenceError, Licences};
 
 /// The kernel resets a function that is closed, which takes as long as a minute with one that does not come back.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -23,6 +24,8 @@ pub(crate) enum TakeError {
     Pci(#[from] PciError),
     #[error(transparent)]
     Vfio(#[from] VfioError),
+    #[error(transparent)]
+    Licence(#[from] LicenceError),
 }
 
 /// What all of a device's messages need.
@@ -33,8 +36,8 @@ pub(crate) struct Facts {
     pub pci_address: Option<PciAddress>,
     /// Index of the core that drives it.
     pub core: usize,
-    /// Whoever typed this agreed to lose what is on the device with this serial number.
-    pub confirmed_serial: Option<String>,
+    /// What somebody agreed to lose on it, by typing its serial number.
+    pub licence: Licence,
     /// Whether it is there.
     pub presence: Arc<Presence>,
 }
@@ -72,6 +75,7 @@ pub(crate) struct Loans {
 /// Takes over what the configuration names, and nothing else. A device that cannot be had does not keep the node from
 /// starting: what lives elsewhere is served, and the device says why it is not there.
 pub(crate) fn take_all(config: &Config, cores: usize, host: Host) -> (Vec<Taken>, Loans) {
+    let licences = Licences::new(&config.node.data_dir);
     let mut loans = Loans { host, lent: Vec::new() };
     let taken = config.devices.iter().enumerate().map(|(index, device)| {
         let place = device.place();
@@ -84,7 +88,7 @@ pub(crate) fn take_all(config: &Config, cores: usize, host: Host) -> (Vec<Taken>
             kind,
             pci_address: device.pci_address,
             core: index % cores,
-            confirmed_serial: device.confirm_serial.clone(),
+            licence: Licence::new(Arc::clone(&licences), device.confirm_serial.as_deref()),
             presence: Arc::default(),
         };
         let source = match place {
@@ -133,7 +137,7 @@ impl Loans {
     ) -> Result<Source, TakeError> {
         let confirmed_serials = device.confirm_serial.iter().cloned().collect();
         let options = BindOptions { confirmed_serials, own_volumes: true, ..BindOptions::default() };
-        let (opened, was_bound) = self.take(address, device, options)?;
+        let (opened, was_bound) = self.take(address, device, options, Some(&facts.licence))?;
         self.lent.push(Lent {
             facts: facts.clone(),
             config: device.clone(),
@@ -151,9 +155,15 @@ impl Loans {
         address: PciAddress,
         device: &DeviceConfig,
         options: BindOptions,
+        licence: Option<&Licence>,
     ) -> Result<(VfioDevice, bool), TakeError> {
         let options = BindOptions { no_iommu: device.no_iommu, ..options };
         let plan = self.host.plan_bind(&[address], &options)?;
+        if let Some(licence) = licence {
+            let function = self.host.function(address)?;
+            licence
+                .take(&plan.overridden().map(|from| from.without_instance(&function)).collect::<Vec<_>>())?;
+        }
         for warning in plan.warnings() {
             tracing::warn!(device = %device.name, "{warning}");
         }

@@ -38,10 +38,22 @@ pub struct LabelRequest {
     pub size_bytes: u64,
     /// Make it when it is not there.
     pub create: bool,
-    /// What is on the device may be destroyed.
-    pub confirmed: bool,
+    /// What on the device may be destroyed.
+    pub confirmed: Confirmed,
     /// The volume, which is open, is to become larger.
     pub growth: Option<Growth>,
+}
+
+/// What somebody agreed to lose.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Confirmed {
+    /// Nothing that is recognised.
+    #[default]
+    Nothing,
+    /// Whatever lies there.
+    Anything,
+    /// That volume with what is in it, and nothing else.
+    Volume(Uuid),
 }
 
 /// What an open volume is to become.
@@ -131,6 +143,8 @@ pub struct Labelled {
     pub metadata: Loaded,
     /// True when it was made just now.
     pub is_new: bool,
+    /// What was recognised there and is no more.
+    pub destroyed: Option<Found>,
     /// The label has another place than before, and with it the metadata slots.
     pub moved: bool,
 }
@@ -169,6 +183,7 @@ pub struct LabelWork {
     sequence: u64,
     metadata: Loaded,
     is_new: bool,
+    destroyed: Option<Found>,
     /// The old place is blank again.
     is_zeroed: bool,
     in_flight: bool,
@@ -211,6 +226,7 @@ impl LabelWork {
             sequence: 1,
             metadata: Loaded::default(),
             is_new: false,
+            destroyed: None,
             is_zeroed: false,
             in_flight: false,
             answers: Vec::new(),
@@ -370,6 +386,7 @@ impl LabelWork {
             metadata_base_bytes: self.metadata_base_bytes(),
             metadata: self.metadata.clone(),
             is_new: self.is_new,
+            destroyed: self.destroyed,
             moved: self.moves,
         }
     }
@@ -476,10 +493,17 @@ impl LabelWork {
 
     fn on_start_read(&mut self) -> Option<End> {
         let found = recognise_any(&self.start, &self.end, self.length_bytes);
-        match found.filter(|_| !self.request.confirmed) {
+        let is_confirmed = match self.request.confirmed {
+            Confirmed::Nothing => false,
+            Confirmed::Anything => true,
+            Confirmed::Volume(uuid) => {
+                Identity::decode(&self.end).is_ok_and(|identity| identity.geometry.uuid == uuid)
+            }
+        };
+        match found.filter(|_| !is_confirmed) {
             Some(found) => Some(Err(LabelError::Occupied { found })),
             None => {
-                self.is_new = true;
+                (self.is_new, self.destroyed) = (true, found);
                 self.go(Step::ZeroStart)
             }
         }

@@ -24,6 +24,7 @@ pub mod label;
 pub mod limits;
 mod lock;
 pub mod memory;
+pub mod memory_budget;
 pub mod metadata;
 pub mod nvme;
 pub mod op_stats;

@@ -1,7 +1,8 @@
 //! Blocks in memory: sparse, thin, answered on the spot.
 //!
 //! Memory is taken in zeroed chunks at the first write into each, in huge pages where the system gives them, and goes back when
-//! the last page of a chunk is unmapped. Inside a chunk, a page that is not mapped holds zeros, so a read never
+//! the last page of a chunk is unmapped. A volume that may be too large for that (one write of 4 KiB would take 2 MiB) is kept in
+//! small pages instead, which come one by one. Inside a chunk, a page that is not mapped holds zeros, so a read never
 //! looks at the map.
 //!
 //! **What it reports.** `volatile_write_cache` is false: there is no cache in front of the medium
@@ -18,6 +19,7 @@ use crate::limits::{
     BLOCK_STATUS_STEPS_MAX, MEMORY_ATOMIC_WRITE_BYTES, MEMORY_CHUNK_BYTES, MEMORY_CHUNKS_FREED_PER_POLL,
     MEMORY_COPY_AHEAD_BYTES, PAGE_BYTES,
 };
+use crate::memory_budget::MemoryBudget;
 
 const PAGE: usize = PAGE_BYTES as usize;
 const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
@@ -31,8 +33,13 @@ struct Chunk {
 
 impl Chunk {
     /// `None` when the system has no memory to give.
-    fn new() -> Option<Self> {
-        Some(Self { memory: Block::new(MEMORY_CHUNK_BYTES).ok()?, mapped: [0; MAP_WORDS] })
+    fn new(small_pages: bool) -> Option<Self> {
+        let taken = if small_pages { Block::small_pages } else { Block::new };
+        Some(Self { memory: taken(MEMORY_CHUNK_BYTES).ok()?, mapped: [0; MAP_WORDS] })
+    }
+
+    fn unmapped_pages(&self, offset: usize, length: usize) -> usize {
+        (offset / PAGE..=(offset + length - 1) / PAGE).filter(|page| !self.is_mapped(*page)).count()
     }
 
     #[inline]
@@ -99,6 +106,9 @@ impl Piece {
 /// A sparse device in memory, on one core.
 pub struct MemoryDevice {
     info: BdevInfo,
+    budget: MemoryBudget,
+    /// Memory comes a page at a time.
+    small_pages: bool,
     chunks: Vec<Option<Chunk>>,
     /// Chunks on their way back to the system, a few per poll: giving one back costs tens of
     /// microseconds, and an unmap may free hundreds.
@@ -109,6 +119,12 @@ pub struct MemoryDevice {
 impl MemoryDevice {
     /// An empty device: every block reads zeros.
     pub fn new(geometry: Geometry) -> Self {
+        Self::within(geometry, MemoryBudget::default(), false)
+    }
+
+    /// An empty device that takes no more than the budget has. With small pages it takes what is written and no more; with large
+    /// ones it is faster, and takes up to 2 MiB for each write that is far from the others.
+    pub fn within(geometry: Geometry, budget: MemoryBudget, small_pages: bool) -> Self {
         let block_bytes = u64::from(geometry.logical_block_bytes);
         let info = BdevInfo {
             logical_block_bytes: geometry.logical_block_bytes,
@@ -121,7 +137,8 @@ impl MemoryDevice {
             atomic_write_blocks: (MEMORY_ATOMIC_WRITE_BYTES / block_bytes) as u32,
             uuid: geometry.uuid,
         };
-        let mut device = Self { info, chunks: Vec::new(), freed: Vec::new(), ahead: Ahead::new() };
+        let (chunks, freed, ahead) = (Vec::new(), Vec::new(), Ahead::new());
+        let mut device = Self { info, budget, small_pages, chunks, freed, ahead };
         device.resize_table();
         device
     }
@@ -239,7 +256,7 @@ impl MemoryDevice {
             let slot = &mut self.chunks[piece.chunk];
             let whole = piece.length == MEMORY_CHUNK_BYTES;
             // A fresh chunk reads zeros and costs nothing until it is touched.
-            if whole && let Some(fresh) = Chunk::new() {
+            if whole && let Some(fresh) = Chunk::new(self.small_pages) {
                 self.freed.extend(slot.replace(fresh));
             } else {
                 let chunk = slot.as_mut().expect("taken before anything is written");
@@ -255,10 +272,15 @@ impl MemoryDevice {
     fn take_chunks(&mut self, extent: Extent) -> bool {
         self.pieces(extent).all(|piece| {
             let slot = &mut self.chunks[piece.chunk];
-            if slot.is_none() {
-                *slot = Chunk::new();
+            if slot.is_none() && (self.small_pages || self.budget.take(MEMORY_CHUNK_BYTES)) {
+                *slot = Chunk::new(self.small_pages);
             }
-            slot.is_some()
+            let Some(chunk) = slot else { return false };
+            if !self.small_pages {
+                return true;
+            }
+            let pages = chunk.unmapped_pages(piece.offset, piece.length);
+            pages == 0 || self.budget.take(pages * PAGE)
         })
     }
 

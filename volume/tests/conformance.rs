@@ -9,13 +9,14 @@ use reactor::sim::{DiskFaults, SimWorld};
 use reactor::uring::Uring;
 use reactor::wake::Waker;
 use volume::allocation::AllocationMap;
-use volume::bdev::{BdevInfo, IoChannel};
+use volume::bdev::{BdevInfo, Extent, Io, IoChannel, IoStatus, Op};
 use volume::conformance::{self, Subject};
 use volume::file::FileChannel;
 use volume::file_open::{self, FileOptions};
 use volume::geometry::Geometry;
 use volume::io_mode::{BufferedReason, IoMode};
 use volume::memory::MemoryDevice;
+use volume::memory_budget::MemoryBudget;
 use volume::volume::Volume;
 
 fn pool() -> BufferPool {
@@ -30,6 +31,39 @@ fn subject(channel: impl IoChannel + 'static, buffers: &BufferPool, turn: impl F
 #[test]
 fn memory() {
     conformance::run(|geometry| subject(MemoryDevice::new(geometry), &pool(), || {}));
+}
+
+#[test]
+fn memory_in_small_pages() {
+    let small = |geometry| MemoryDevice::within(geometry, MemoryBudget::default(), true);
+    conformance::run(|geometry| subject(small(geometry), &pool(), || {}));
+}
+
+/// Writes that are far from each other: a budget is spent by the page, or by 2 MiB, and then there is no space.
+#[test]
+fn memory_takes_no_more_than_its_budget() {
+    let geometry = Geometry::new(uuid::Uuid::nil(), 4096, 1 << 30).expect("a good shape");
+    for (small_pages, writes) in [(true, 3 * 256), (false, 1)] {
+        let budget = MemoryBudget::default();
+        budget.set(3 << 20);
+        let mut device = MemoryDevice::within(geometry, budget.clone(), small_pages);
+        let pool = pool();
+        let write = |device: &mut MemoryDevice, lba| {
+            let sgl = pool.alloc(4096).expect("a fresh pool");
+            let op = Op::Write { extent: Extent { lba, length_blocks: 1 }, fua: false };
+            device.submit(Io { tag: 1, op, sgl }).expect("memory answers at once").status
+        };
+        // Two pages of every chunk in turn.
+        let places = (0..2).flat_map(|page| (0..512).map(move |chunk| chunk * 512 + page * 7));
+        let good = places.clone().take_while(|&lba| write(&mut device, lba) == IoStatus::Good).count();
+        assert_eq!(good, writes, "small pages: {small_pages}");
+        assert_eq!(device.allocated_bytes(), Some(writes as u64 * 4096));
+        let next = places.clone().nth(writes).expect("more places than room");
+        assert_eq!(write(&mut device, next), IoStatus::NoSpace);
+        assert_eq!(write(&mut device, 0), IoStatus::Good, "what is there is written again");
+        budget.set(2 << 20);
+        assert_eq!(write(&mut device, next), IoStatus::Good, "there is room again");
+    }
 }
 
 /// The memory device as back ends are that answer later and have no compare.

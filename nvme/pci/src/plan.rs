@@ -294,6 +294,14 @@ impl Plan {
         &self.warnings
     }
 
+    /// The uses that a serial number overrides.
+    pub fn overridden(&self) -> impl Iterator<Item = &Use> {
+        self.warnings.iter().filter_map(|warning| match warning {
+            Warning::Taken { from, .. } => Some(from),
+            Warning::NoIommu { .. } => None,
+        })
+    }
+
     /// Everything that will be written, in order.
     pub fn writes(&self) -> Vec<Write> {
         self.moves.iter().flat_map(|one| one.writes(&self.host)).collect()

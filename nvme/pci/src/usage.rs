@@ -129,6 +129,18 @@ impl fmt::Display for Use {
 }
 
 impl Use {
+    /// What it is, in words that hold whatever number the kernel gives the controller next time, and whichever process it is.
+    pub fn without_instance(&self, function: &Function) -> String {
+        let words = match self {
+            Self::Open { device, process } => format!("{device} is open in {}", process.name),
+            other => other.to_string(),
+        };
+        match &function.controller {
+            Some(controller) => words.replace(&controller.name, "nvme"),
+            None => words,
+        }
+    }
+
     /// True when `other` says no more than this: whoever mounts, swaps to or builds on a disk has it exclusively.
     pub(crate) fn explains(&self, other: &Self) -> bool {
         let (Self::Mounted { device, .. } | Self::Swap { device } | Self::Claimed { device, .. }) = self

@@ -25,6 +25,15 @@ impl fmt::Debug for Block {
 impl Block {
     /// Takes `length_bytes`, a multiple of 2 MiB, of address space; memory follows as it is touched.
     pub fn new(length_bytes: usize) -> Result<Self, MemoryError> {
+        Self::advised(length_bytes, MmapAdvise::MADV_HUGEPAGE)
+    }
+
+    /// The same in small pages, whatever the system's habit is: only those that are touched take memory.
+    pub fn small_pages(length_bytes: usize) -> Result<Self, MemoryError> {
+        Self::advised(length_bytes, MmapAdvise::MADV_NOHUGEPAGE)
+    }
+
+    fn advised(length_bytes: usize, advice: MmapAdvise) -> Result<Self, MemoryError> {
         assert!(length_bytes > 0 && length_bytes.is_multiple_of(HUGE_2M_BYTES), "whole huge pages");
         let refused = |errno: nix::Error| MemoryError::Refused { bytes: length_bytes, errno: errno as i32 };
         // One huge page more than is wanted holds a boundary; what lies before and behind goes back.
@@ -51,7 +60,7 @@ impl Block {
         }
         // A refusal costs speed only.
         // SAFETY: the range is the mapping made above; the advice changes no content.
-        let _ = unsafe { madvise(base.cast(), length_bytes, MmapAdvise::MADV_HUGEPAGE) };
+        let _ = unsafe { madvise(base.cast(), length_bytes, advice) };
         let mapped_bytes = NonZeroUsize::new(length_bytes).expect("asserted above");
         Ok(Self { region: MemoryRegion { base, mapped_bytes, kind: MemoryKind::Plain } })
     }

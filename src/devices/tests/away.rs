@@ -13,11 +13,12 @@ use reactor::poller::Poller;
 use reactor::sim::SimWorld;
 use uuid::Uuid;
 use volume::bdev::{Done, Extent, Io, IoStatus, Op};
-use volume::label::LabelRequest;
+use volume::label::{Confirmed, LabelRequest};
 use volume::shared::{Bell, Event, Port, Registry, VolumeSetup};
 
 use crate::devices::away::Presence;
 use crate::devices::drive::Drive;
+use crate::devices::licence::{Licence, Licences};
 use crate::devices::message::{DeviceMessage, OpenNamespace, OpenedNamespace};
 use crate::devices::open;
 use crate::devices::poller::DeviceCore;
@@ -61,7 +62,7 @@ impl Bench {
             kind: DeviceKind::Pci,
             pci_address: None,
             core: 0,
-            confirmed_serial: None,
+            licence: Licence::new(Licences::new(std::path::Path::new("/nonexistent")), None),
             presence: Arc::clone(&self.presence),
         };
         let device = self.emulated.device();
@@ -102,7 +103,7 @@ impl Bench {
             logical_block_bytes: 512,
             size_bytes: 16 << 20,
             create,
-            confirmed: false,
+            confirmed: Confirmed::Nothing,
             growth: None,
         };
         let open = OpenNamespace { device: "loose".to_owned(), nsid: 1, volume: "hot".to_owned(), request };
@@ -277,7 +278,7 @@ fn two_thousand_failures_take_nothing_from_those_that_come_after() {
             logical_block_bytes: if round % 100 == 0 { 512 } else { 4096 },
             size_bytes: 16 << 20,
             create: round % 200 == 0,
-            confirmed: false,
+            confirmed: Confirmed::Nothing,
             growth: None,
         };
         let open = OpenNamespace { device: "loose".to_owned(), nsid: 1, volume: "other".to_owned(), request };

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::plane::homes;
 use super::take::{Loans, take_all};
+use crate::memory::NodeMemory;
 use crate::plane::NodePlane;
 use crate::wiring::{choose_processors, start_plane};
 
@@ -38,7 +39,9 @@ impl Node {
         let processors = choose_processors(&config.reactor.cores).unwrap();
         let (taken, loans) = take_all(&config, processors.len(), machine.host());
         let (devices, sources) = homes(taken, processors.len());
-        let (plane, _) = start_plane(&config, &processors, sources, devices).unwrap();
+        let (plane, _) =
+            start_plane(&config, &processors, sources, devices, &NodeMemory::new(std::path::Path::new("/")))
+                .unwrap();
         Self { plane, machine, _folder: folder, loans: Some(loans) }
     }
 
@@ -211,10 +214,45 @@ fn what_does_not_start_leaves_no_core_and_no_device_behind() {
         let (taken, _loans) = take_all(&config, processors.len(), host);
         let presences: Vec<_> = taken.iter().map(|taken| taken.facts.presence.clone()).collect();
         let (devices, sources) = homes(taken, processors.len());
-        let error = start_plane(&config, &processors, sources, devices).map(drop).unwrap_err().to_string();
+        let error =
+            start_plane(&config, &processors, sources, devices, &NodeMemory::new(std::path::Path::new("/")))
+                .map(drop)
+                .unwrap_err()
+                .to_string();
         assert!(error.contains(if second.is_some() { "cannot pin" } else { "nowhere" }), "{error}");
         for presence in presences {
             assert_eq!(std::sync::Arc::strong_count(&presence), 1, "a core still has a device: {error}");
         }
     }
+}
+
+#[test]
+fn a_typed_serial_number_counts_for_what_was_there_when_it_was_used() {
+    let folder = tempfile::tempdir().unwrap();
+    let machine = FakeMachine::new(folder.path());
+    machine.add_controller(&FakeController::default());
+    machine.put("nvme0n1", 0, b"XFSB");
+    let text = format!(
+        "[node]\ndata_dir = '{}'\n[[device]]\nname = 'used'\npci_address = '0000:01:00.0'\n\
+         confirm_serial = 'S6P2NS0T123456'\n",
+        folder.path().join("data").display()
+    );
+    let config = config(&text);
+    let refusal = || {
+        let (taken, _loans) = take_all(&config, 1, machine.host());
+        taken[0].source.as_ref().err().unwrap().to_string()
+    };
+    // The kernel below this test knows nothing of the controller; it was taken from the one in the files.
+    for _ in 0..2 {
+        let error = refusal();
+        assert!(!error.contains("XFS") && machine.kernel().written().len() > 4, "{error}");
+    }
+    let before = machine.kernel().written().len();
+    machine.put("nvme0n1", 0, b"LUKS\xBA\xBE");
+    let error = refusal();
+    assert!(
+        error.contains("was given for what was there") && error.contains("now nvmen1 holds a LUKS volume"),
+        "{error}"
+    );
+    assert_eq!(machine.kernel().written().len(), before, "it stays where it is");
 }

@@ -24,7 +24,7 @@ pub(super) fn request(uuid: u128) -> LabelRequest {
         logical_block_bytes: 512,
         size_bytes: SIZE_BYTES,
         create: true,
-        confirmed: false,
+        confirmed: Confirmed::Nothing,
         growth: None,
     }
 }
@@ -80,7 +80,8 @@ fn what_is_on_a_device_survives_unless_its_end_was_confirmed() {
     let opened = run(&mut device, LabelRequest { create: false, ..request(7) });
     assert_eq!(opened, Err(LabelError::Identity(IdentityError::Foreign)));
     assert!(read(&mut device, 0).starts_with(b"XFSB") && read(&mut device, 8192)[0] == 0x5A);
-    run(&mut device, LabelRequest { confirmed: true, ..request(7) }).expect("it was confirmed");
+    run(&mut device, LabelRequest { confirmed: Confirmed::Anything, ..request(7) })
+        .expect("it was confirmed");
     assert_eq!(read(&mut device, 0), vec![0; 512]);
     // What lies between the ends is not touched: nothing there names an owner.
     assert_eq!(read(&mut device, 8192)[0], 0x5A);
@@ -92,11 +93,17 @@ fn another_volume_is_never_opened_and_only_destroyed_when_that_was_confirmed() {
     run(&mut device, request(7)).expect("it is blank");
     let refused = run(&mut device, request(8)).expect_err("volume 7 is there");
     assert!(matches!(refused, LabelError::Occupied { found } if found.what == "a Vega volume"), "{refused}");
-    let other = run(&mut device, LabelRequest { create: false, confirmed: true, ..request(8) });
+    let other =
+        run(&mut device, LabelRequest { create: false, confirmed: Confirmed::Anything, ..request(8) });
     let (found, expected) = (Uuid::from_u128(7), Uuid::from_u128(8));
     assert_eq!(other, Err(LabelError::OtherVolume { found, expected }));
     run(&mut device, LabelRequest { create: false, ..request(7) }).expect("volume 7 is still there");
-    run(&mut device, LabelRequest { confirmed: true, ..request(8) }).expect("it was confirmed");
+    // Consent to lose one volume is none to lose another.
+    let not_that = LabelRequest { confirmed: Confirmed::Volume(Uuid::from_u128(9)), ..request(8) };
+    assert!(matches!(run(&mut device, not_that), Err(LabelError::Occupied { .. })));
+    let that = LabelRequest { confirmed: Confirmed::Volume(Uuid::from_u128(7)), ..request(8) };
+    let made = run(&mut device, that).expect("it was confirmed");
+    assert_eq!(made.destroyed.map(|found| found.what), Some("a Vega volume"));
     assert!(run(&mut device, LabelRequest { create: false, ..request(7) }).is_err());
 }
 
