@@ -83,6 +83,8 @@ struct Watch {
     is_away: bool,
     /// The function has not been there for a moment.
     has_been_absent: bool,
+    /// The other one in its place went back to the kernel.
+    gave_back: bool,
     came_at: Option<Instant>,
     tries: u32,
     next_try: Option<Instant>,
@@ -195,7 +197,9 @@ fn look(loans: &mut Loans, index: usize, watch: &mut Watch, cores: &SharedCores)
     } else {
         judge(before, watch.has_been_absent, presence.serial(), &sight)
     };
-    if stranger && lent.was_bound && sight.driver.as_deref() == Some(VFIO_DRIVER) {
+    let is_ours_to_give = stranger && lent.was_bound && sight.driver.as_deref() == Some(VFIO_DRIVER);
+    // Once: what the kernel does not take it does not take a second later.
+    if is_ours_to_give && !std::mem::replace(&mut watch.gave_back, true) {
         loans.give_back(address);
     }
     if verdict.is_ok() && watch.next_try.is_some_and(|next| now < next) {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::failure::{Failure, Outcome, ensure};
+use harness::failure::{Failure, Outcome, ensure, fail};
 use harness::report::say;
 use nvme::{Config, Controller, ControllerEvent, End, Namespace, QueuePair};
 use reactor::buffer::{BufferPool, Sgl, SizeClass};
@@ -12,7 +12,7 @@ use reactor::clock::MonotonicClock;
 use reactor::memory::{MemoryKind, MemoryRegion};
 use reactor::poller::Poller;
 use reactor::time::{Clock, Time};
-use vfio::{PciAddress, VfioDevice};
+use vfio::{PciAddress, VfioDevice, Way};
 use volume::bdev::{Done, Io, IoChannel, IoStatus, Op};
 use volume::conformance::PAYLOAD_CLASSES;
 use volume::nvme::{NvmeChannel, NvmeCore, NvmePoller};
@@ -22,11 +22,22 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 /// Completions taken at once.
 const BUDGET: usize = 64;
 
+/// The way that is to be taken: `VFIO_WAY` is `group`, `iommufd` or `noiommu`; the best there is when nobody says.
+fn way() -> Outcome<Option<Way>> {
+    match std::env::var("VFIO_WAY").ok().as_deref() {
+        None => Ok(None),
+        Some("group") => Ok(Some(Way::Group)),
+        Some("iommufd") => Ok(Some(Way::Iommufd)),
+        Some("noiommu") => Ok(Some(Way::NoIommu)),
+        Some(other) => fail(format!("VFIO_WAY={other:?} is no way to a function")),
+    }
+}
+
 /// The function at `address`, as it is.
 pub fn open(address: &str) -> Outcome<VfioDevice> {
     let address: PciAddress =
         address.parse().map_err(|error| Failure::new(format!("{address:?}: {error}")))?;
-    let device = VfioDevice::open(address, None).map_err(|error| Failure::new(error.to_string()))?;
+    let device = VfioDevice::open(address, way()?).map_err(|error| Failure::new(error.to_string()))?;
     say(&device.report().to_string());
     Ok(device)
 }
