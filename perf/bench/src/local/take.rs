@@ -28,6 +28,7 @@ pub fn take(
         confirmed_serials: confirm_serial.map(str::to_owned).into_iter().collect(),
         no_iommu,
         own_volumes: false,
+        undriven: false,
     };
     let plan = host.plan_bind(&[address], &options)?;
     let notes = plan.warnings().iter().map(ToString::to_string).collect();
