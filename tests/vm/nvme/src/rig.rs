@@ -56,10 +56,14 @@ impl Rig {
     /// Brings the controller at `address` up.
     pub fn start(address: &str, config: Config) -> Outcome<Self> {
         let device = open(address)?;
-        let region = MemoryRegion::new(SizeClass::total_bytes(&PAYLOAD_CLASSES))
-            .map_err(|error| Failure::new(error.to_string()))?;
+        let bytes = SizeClass::total_bytes(&PAYLOAD_CLASSES);
+        // In one piece, which only a page of 1 GiB promises.
+        let bytes = if way()? == Some(Way::NoIommu) { bytes.max(1 << 30) } else { bytes };
+        let region = MemoryRegion::new(bytes).map_err(|error| Failure::new(error.to_string()))?;
         let report = region.report();
-        ensure(report.kind == MemoryKind::Huge2M, || format!("no huge pages: {report}"))?;
+        ensure(matches!(report.kind, MemoryKind::Huge2M | MemoryKind::Huge1G), || {
+            format!("no huge pages: {report}")
+        })?;
         let pool = BufferPool::new(region, &PAYLOAD_CLASSES);
         let clock = Rc::new(MonotonicClock);
         let mut controller = Controller::new(device.clone(), config, None)?;
