@@ -225,8 +225,9 @@ impl Parts {
     }
 }
 
-/// How often, in turns, gauges that cost a walk are brought up to date.
-const GAUGE_TURNS: u64 = 1 << 14;
+/// Gauges that cost a walk are brought up to date no less often. In time, not in turns: a busy turn may take a thousand times
+/// as long as one without work, and who reads a gauge must know how old it can be.
+const GAUGE_INTERVAL: Duration = Duration::from_millis(1);
 
 struct Running {
     reactor: Reactor,
@@ -234,7 +235,7 @@ struct Running {
     parts: Parts,
     stop: Arc<AtomicBool>,
     clock: MonotonicClock,
-    turn: u64,
+    gauges_due: Time,
     /// Scratch space for what is watched while the core sleeps.
     wake_events: Vec<RawFd>,
 }
@@ -245,7 +246,8 @@ impl Running {
         let (clock, stats) = (Rc::clone(&parts.core.clock), Arc::clone(&parts.core.stats));
         let reactor = Reactor::new(pollers, clock, stats, stall);
         let idle = IdleState::new(config.idle, MonotonicClock.now());
-        Self { reactor, idle, parts, stop, clock: MonotonicClock, turn: 0, wake_events: Vec::new() }
+        let (clock, gauges_due) = (MonotonicClock, Time::ZERO);
+        Self { reactor, idle, parts, stop, clock, gauges_due, wake_events: Vec::new() }
     }
 
     #[expect(clippy::print_stderr, reason = "the process ends here; no log survives to say why")]
@@ -285,8 +287,8 @@ impl Running {
         self.parts.uring.reap();
         let progress = self.reactor.poll_once(now);
         self.parts.uring.submit();
-        self.turn += 1;
-        if self.turn.is_multiple_of(GAUGE_TURNS) {
+        if now >= self.gauges_due {
+            self.gauges_due = now.after(GAUGE_INTERVAL);
             self.update_gauges();
         }
         progress

@@ -1,6 +1,7 @@
 use super::*;
 use crate::buffer::Sgl;
 use crate::file::{File, FileDone, FileOp};
+use crate::limits::CLASS_BYTES;
 use crate::mesh::{Endpoint, Mesh};
 use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -243,4 +244,44 @@ fn a_processor_that_is_not_there_is_an_error() {
     let error = spawn_core(config, |_| Vec::new()).expect_err("no such processor");
     assert!(matches!(error, CoreError::Pin(512)), "{error}");
     assert!(!available_cores().is_empty());
+}
+
+/// Takes a buffer in its second turn, each turn as long as gauges may be old, and tells in its fourth what they say.
+struct Taker {
+    core: Core,
+    turn: u32,
+    taken: Option<Sgl>,
+    results: mpsc::Sender<u64>,
+}
+
+impl Poller for Taker {
+    fn name(&self) -> &'static str {
+        "taker"
+    }
+    fn poll(&mut self, now: Time, _budget: u32) -> Progress {
+        self.turn += 1;
+        if self.turn == 2 {
+            self.taken = self.core.buffers.alloc(CLASS_BYTES[0]);
+        }
+        if self.turn == 4 {
+            let _ = self.results.send(self.core.stats.buffer_available_bytes.get());
+        }
+        while self.core.clock.now() < now.after(GAUGE_INTERVAL) {
+            std::hint::spin_loop();
+        }
+        Progress::Busy
+    }
+}
+
+#[test]
+fn gauges_of_a_core_that_never_rests_are_a_turn_old_at_most() {
+    let (results, received) = mpsc::channel();
+    let setup = move |core: &Core| {
+        vec![Box::new(Taker { core: core.clone(), turn: 0, taken: None, results }) as Box<dyn Poller>]
+    };
+    let thread = spawn_core(config("gauges"), setup).expect("a core");
+    let available = received.recv_timeout(Duration::from_secs(60)).expect("the core turns");
+    assert_eq!(available, thread.stats().buffer_total_bytes.get() - CLASS_BYTES[0] as u64);
+    thread.stop();
+    thread.join();
 }

@@ -12,6 +12,8 @@ pub const LOGIN_TIMEOUT_S: u64 = 5;
 pub const LOGIN_DROP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a patient target waits for a peer that takes nothing: longer than any scene lasts.
 pub const TARGET_PATIENCE_S: u32 = 240;
+/// Rounds of a witness's progress within which readers that do not read must have used up the buffers, as the target tells.
+pub const SHORTAGE_ROUNDS: u32 = 20;
 /// Connections at once.
 pub const CONNECTIONS: usize = 1000;
 /// Logins and logouts in a row.

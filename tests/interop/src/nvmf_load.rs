@@ -63,6 +63,7 @@ fn scene(options: &Options, storm: impl FnOnce(&mut Scene) -> Outcome) -> Outcom
     scene.witness.ensure_progress(PROGRESS).context("after the storm")?;
     scene.server.ensure_returned(scene.held)?;
     scene.witness.finish()?;
+    scene.server.ensure_buffers_home()?;
     let mut association = scene.server.association(1).context("after the storm")?;
     association.identify(1, 0)?;
     Ok(association.end()?)

@@ -27,6 +27,8 @@ pub const SUBSYSTEM_NQN: &str = "nqn.2026-11.io.vega:interop";
 pub const INITIATOR_NAME: &str = "iqn.2026-11.io.vega:harness";
 
 const FREE_BYTES: &str = "vega_buffer_pool_available_bytes";
+const SESSIONS: &str = "vega_sessions";
+const CONTROLLERS: &str = "vega_controllers";
 /// The ports that targets under test listen on.
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 
@@ -155,6 +157,7 @@ impl Server {
         };
         server.await_service()?;
         if kind == Kind::Vega {
+            eventually(limits::STATE_PATIENCE, "nobody is logged in yet", || server.is_idle())?;
             server.idle_free_bytes = Some(server.metric(FREE_BYTES)?);
         }
         Ok(server)
@@ -222,23 +225,46 @@ impl Server {
         held.ensure_returned(&self.daemon)
     }
 
-    /// Fails unless, with nobody logged in, every buffer comes home and every session is forgotten.
+    /// Fails unless, with nobody logged in, every buffer comes home and every session and controller is forgotten.
     pub fn ensure_buffers_home(&self) -> Outcome {
         let Some(at_first) = self.idle_free_bytes else { return Ok(()) };
         let mut now = 0.0;
         let home = eventually(limits::STATE_PATIENCE, "every buffer is home", || {
+            // Who is gone is asked first: buffers are read when nobody is left that could hold some.
+            let is_idle = self.is_idle()?;
             now = self.metric(FREE_BYTES)?;
-            Ok(now >= at_first && self.metric("vega_sessions")? == 0.0)
+            Ok(is_idle && now >= at_first)
         });
         home.map_err(|failure| failure.within(&format!("{at_first} bytes were free, now {now}")))
     }
 
-    /// The part of its buffers that is free; nothing of another target.
-    pub fn free_share(&self) -> Outcome<Option<f64>> {
-        if self.kind != Kind::Vega {
-            return Ok(None);
+    /// Fails unless most of the buffers come into use within some rounds of `progress`; true of another target, which does not tell.
+    pub fn ensure_buffers_short(&self, mut progress: impl FnMut() -> Outcome) -> Outcome {
+        let mut share = 1.0;
+        for _ in 0..limits::SHORTAGE_ROUNDS {
+            progress()?;
+            if self.kind != Kind::Vega {
+                return Ok(());
+            }
+            share = self.metric(FREE_BYTES)? / self.metric("vega_buffer_pool_bytes")?;
+            if share < 0.5 {
+                return Ok(());
+            }
         }
-        Ok(Some(self.metric(FREE_BYTES)? / self.metric("vega_buffer_pool_bytes")?))
+        let sessions = self.metric(SESSIONS)?;
+        let controllers = self.controllers()?;
+        fail(format!(
+            "buffers are not short: {share} of them are free, with {sessions} sessions and {controllers} controllers"
+        ))
+    }
+
+    fn is_idle(&self) -> Outcome<bool> {
+        Ok(self.metric(SESSIONS)? == 0.0 && self.controllers()? == 0.0)
+    }
+
+    /// Controllers of NVMe/TCP, of which there are none to be told of without a subsystem.
+    fn controllers(&self) -> Outcome<f64> {
+        if self.listeners.is_empty() { Ok(0.0) } else { self.metric(CONTROLLERS) }
     }
 
     /// A metric of the product, summed over its labels.

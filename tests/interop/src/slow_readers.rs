@@ -69,11 +69,11 @@ pub fn slow_readers(scene: &mut Scene) -> Outcome {
     scene.held = scene.server.held()?;
 
     let mut readers = stalled_readers(scene)?;
-    scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
-    let free_share = scene.server.free_share()?;
-    ensure(free_share.is_none_or(|share| share < 0.5), || {
-        format!("buffers are not short: {free_share:?} of them are free")
-    })?;
+    let asked = readers.iter().map(|(_, asked)| asked.len()).sum::<usize>();
+    scene
+        .server
+        .ensure_buffers_short(|| scene.witness.ensure_progress(PROGRESS))
+        .context(&format!("beside readers that do not read what {asked} commands asked for"))?;
     let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
     neighbour.ensure_progress(PROGRESS).context("on the unit that is read by readers that do not read")?;
     neighbour.finish()?;
