@@ -101,6 +101,10 @@ impl NvmfCore {
         let task = self.tasks.get_mut(key).expect("looked up by the caller");
         match task.phase {
             TaskPhase::Starved(_) | TaskPhase::StarvedBetween => {
+                if matches!(task.phase, TaskPhase::Starved(_)) {
+                    let connection = task.connection;
+                    self.waits_no_more(connection);
+                }
                 self.hungry.retain(|other| *other != key);
                 self.end_task(key, status, None);
                 true

@@ -89,6 +89,7 @@ impl NvmfCore {
             fused: Fused::default(),
             tasks: Vec::new(),
             executing: 0,
+            waiting: 0,
             held_bytes: Rc::new(Cell::new(0)),
             disconnecting: false,
             entries: 0,

@@ -144,9 +144,11 @@ impl NvmfCore {
         if buffers.available_bytes() >= wanted_bytes.saturating_add(kept_bytes) {
             return true;
         }
-        self.connections
-            .get(key)
-            .is_none_or(|connection| connection.executing <= 1 && connection.queue.tx_queued_bytes() == 0)
+        // The command itself is one of those that execute. Those that wait hold nothing: counted as well, a queue that has
+        // several waiting would wait for itself.
+        self.connections.get(key).is_none_or(|connection| {
+            connection.executing <= connection.waiting + 1 && connection.queue.tx_queued_bytes() == 0
+        })
     }
 
     /// Starts a command that the volume executes.
@@ -256,8 +258,24 @@ impl NvmfCore {
     }
 
     fn starve(&mut self, task: Task, phase: TaskPhase) {
+        if matches!(phase, TaskPhase::Starved(_)) {
+            self.waits_for_memory(task.connection);
+        }
         let key = self.park(task, phase);
         self.hungry.push_back(key);
+    }
+
+    fn waits_for_memory(&mut self, connection: Key) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.waiting += 1;
+        }
+    }
+
+    /// A command that found no memory is tried again, or ends.
+    pub(crate) fn waits_no_more(&mut self, connection: Key) {
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.waiting -= 1;
+        }
     }
 
     /// Follows the steps of a task that is not in the table yet.
@@ -344,8 +362,12 @@ impl NvmfCore {
         let Some(task) = self.tasks.get(key) else { return };
         let namespace_key = task.namespace;
         if let TaskPhase::Starved(Request::Read { extent, .. } | Request::Verify { extent }) = task.phase {
+            let connection = task.connection;
             let info = &self.namespaces.get(namespace_key).expect("a namespace outlives its tasks").info;
-            if !self.may_answer(task.connection, bytes_of(extent, info)) {
+            let wanted_bytes = bytes_of(extent, info);
+            self.waits_no_more(connection);
+            if !self.may_answer(connection, wanted_bytes) {
+                self.waits_for_memory(connection);
                 return self.hungry.push_back(key);
             }
         }

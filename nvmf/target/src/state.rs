@@ -157,6 +157,8 @@ pub(crate) struct Connection {
     pub tasks: Vec<Option<Key>>,
     /// Commands that were given out and are not answered.
     pub executing: usize,
+    /// How many of these wait for the buffers of their answer, so that they hold none.
+    pub waiting: usize,
     /// Bytes of buffers that wait for the host's data.
     pub held_bytes: Rc<Cell<usize>>,
     /// A Disconnect waits for the last command.

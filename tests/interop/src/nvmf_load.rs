@@ -150,7 +150,10 @@ fn slow_readers(scene: &mut Scene) -> Outcome {
         }
         stuck.push((association, queue));
     }
-    scene.witness.ensure_progress(PROGRESS).context("beside readers that do not read")?;
+    scene
+        .server
+        .ensure_buffers_short(|| scene.witness.ensure_progress(PROGRESS))
+        .context("beside readers that do not read")?;
     let neighbour = NvmfWitness::start(&scene.server, NSID).context("a new host where nobody reads")?;
     neighbour
         .ensure_progress(PROGRESS)

@@ -191,6 +191,49 @@ fn a_host_that_takes_nothing_is_dropped_and_holds_little() {
     assert!(!admin.end.is_closed(), "only the queue that takes nothing");
 }
 
+/// All of a queue's commands wait for memory at the same time: they hold none, so it is not for this queue to wait for itself.
+#[test]
+fn a_host_with_several_reads_gets_on_beside_one_that_takes_nothing() {
+    let world = World::served(5);
+    world.sim.set_net_faults(NetFaults { window_bytes: 64 << 10, ..quiet_network() });
+    let long = |blocks: u32| Sqe::io(NvmOpcode::READ, 1, 0, blocks, IoControl::NONE);
+    let admin = world.admin(&host(1));
+    let mut stuck = world.io(&host(1), &admin, 1);
+    for blocks in [2048, 128] {
+        for _ in 0..50 {
+            stuck.submit(long(blocks), read(blocks as usize * BLOCK));
+        }
+    }
+    let mut vectors = [std::io::IoSlice::new(&[]); 64];
+    let count = stuck.queue.tx_chunks(&mut vectors);
+    let bytes: Vec<u8> = vectors[..count].iter().flat_map(|vector| vector.to_vec()).collect();
+    stuck.end.send_now(&bytes);
+    world.turns(50);
+
+    let admin = world.admin(&host(2));
+    let mut other = world.io(&host(2), &admin, 1);
+    {
+        let cores = world.cores.borrow();
+        let buffers = &cores[0].core.buffers;
+        assert!(
+            buffers.available_bytes() < buffers.total_bytes() / 4 + 128 * BLOCK,
+            "the others' part is left"
+        );
+    }
+    for _ in 0..3 {
+        let reads: Vec<u16> = (0..8).map(|_| other.submit(long(128), read(128 * BLOCK))).collect();
+        for cid in reads {
+            assert_eq!(other.wait(cid).cqe.status(), Status::SUCCESS);
+        }
+    }
+    assert!(!stuck.end.is_closed(), "nobody waited until its patience was at an end");
+    let cores = world.cores.borrow();
+    assert_eq!(
+        cores[0].connections.iter().map(|(_, each)| each.waiting).sum::<usize>(),
+        cores[0].hungry.len()
+    );
+}
+
 #[test]
 fn data_that_is_owed_and_never_comes_ends_its_queue() {
     let world = World::served(4);
