@@ -13,6 +13,7 @@ mod devices;
 mod files;
 mod load;
 mod memory;
+mod notices;
 mod placement;
 mod plane;
 mod subsystems;

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use control::model::Listener;
 use control::run::{NodeControl, run_node};
 use iscsi_proto::params::Offers;
 use iscsi_target::message::CoreMessage;
-use iscsi_target::setup::Settings;
+use iscsi_target::setup::{ChapPause, Settings};
 use iscsi_target::{Portal, TargetCore};
 use nvmf_target::NvmfCore;
 use reactor::core::{Core, CoreConfig, CoreError, CoreId, CoreThread, available_cores, spawn_core};
@@ -179,6 +180,7 @@ fn start_cores(
     let nvmf = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let devices = Mesh::with_wakers(&wakers, MAILBOX_MESSAGES);
     let endpoints = volumes.into_iter().zip(iscsi).zip(nvmf).zip(devices.into_iter().zip(sources));
+    let notices = crate::notices::listen();
     let mut cores = Starting(Vec::with_capacity(processors.len()));
     let mut bound = Bound::default();
     for (index, ((processor, waker), endpoints)) in processors.iter().zip(wakers).zip(endpoints).enumerate() {
@@ -196,7 +198,7 @@ fn start_cores(
         // The first core accepts; each connection moves to the core of its target or subsystem.
         let accepts = index == 0;
         let setup = CoreSetup {
-            settings: settings(config, processors.len()),
+            settings: settings(config, processors.len(), notices.clone()),
             nvmf_settings: nvmf_settings(config),
             volumes,
             iscsi,
@@ -296,7 +298,7 @@ fn listen(
     }
 }
 
-fn settings(config: &Config, cores: usize) -> Settings {
+fn settings(config: &Config, cores: usize, notices: SyncSender<ChapPause>) -> Settings {
     let limits = &config.iscsi.limits;
     let timeouts = &config.iscsi.timeouts;
     let seconds = |s: u32| Duration::from_secs(u64::from(s));
@@ -317,6 +319,7 @@ fn settings(config: &Config, cores: usize) -> Settings {
         ping_interval: seconds(timeouts.nop_interval_s),
         ping_timeout: seconds(timeouts.nop_answer_s),
         starts_closed: true,
+        notices: Some(notices),
     }
 }
 

@@ -130,6 +130,14 @@ const CORE_COUNTERS: &[(&str, &str, CoreReading)] = &[
     ("vega_core_accept_failures", "Times accept failed for want of descriptors or memory", |core| {
         core.accept_failures.get() as f64
     }),
+    ("vega_authentication_failures", "Logins that could not prove who they are", |core| {
+        core.authentication_failures.get() as f64
+    }),
+    (
+        "vega_authentication_refusals",
+        "Logins that were not looked at because too many before had failed",
+        |core| core.authentication_refusals.get() as f64,
+    ),
 ];
 
 const CORE_GAUGES: &[(&str, &str, CoreReading)] = &[

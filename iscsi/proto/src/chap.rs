@@ -6,7 +6,7 @@ pub mod secret;
 
 pub use secret::{Secret, SecretError};
 
-use subtle::ConstantTimeEq;
+use subtle::{Choice, ConstantTimeEq};
 
 use crate::limits::LARGE_BINARY_BYTES_MAX;
 use crate::text::{BinaryError, decode_binary};
@@ -138,6 +138,12 @@ pub struct ChapAnswer<'a> {
     pub mutual: Option<(&'a str, &'a str)>,
 }
 
+/// Compares all there is, wherever the first difference stands: how long a wrong answer takes says nothing about it.
+#[inline]
+fn same<T: ConstantTimeEq>(expected: &[T], answer: &[T]) -> Choice {
+    expected.ct_eq(answer)
+}
+
 impl Challenge {
     /// A fresh challenge from random bytes.
     pub fn new(algorithm: ChapAlgorithm, random: &mut dyn FnMut(&mut [u8])) -> Self {
@@ -177,7 +183,7 @@ impl Challenge {
         let stand_in = Secret::stand_in();
         let secret = credentials.map_or(&stand_in, |known| known.secret);
         let expected = respond(self.algorithm, self.identifier, secret, &self.bytes);
-        let equal = bool::from(expected.as_bytes().ct_eq(&response));
+        let equal = bool::from(same(expected.as_bytes(), &response));
         let credentials = match credentials {
             Some(credentials) if equal => credentials,
             _ => return Err(ChapError::WrongResponse),

@@ -65,6 +65,9 @@ pub enum LoginError {
     /// CHAP failed.
     #[error("CHAP failed: {0}")]
     Chap(#[from] ChapError),
+    /// Too many answers of this peer were wrong: this one was not looked at.
+    #[error("too many answers to CHAP challenges were wrong; none is looked at for a while")]
+    TooManyFailures,
     /// The target layer redirected.
     #[error("redirected to another portal")]
     Redirected {
@@ -90,6 +93,8 @@ impl LoginError {
             | Self::MissingChapKey
             | Self::UnexpectedSecurityKey
             | Self::Chap(_) => LoginStatus::AUTHENTICATION_FAILURE,
+            // Not 0201, after which an initiator gives up: this one may be right.
+            Self::TooManyFailures => LoginStatus::SERVICE_UNAVAILABLE,
             Self::Redirected { permanent: false } => LoginStatus::MOVED_TEMPORARILY,
             Self::Redirected { permanent: true } => LoginStatus::MOVED_PERMANENTLY,
             Self::Refused(status) => status,

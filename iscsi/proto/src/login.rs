@@ -285,6 +285,11 @@ impl LoginConnection {
         if same { Ok(()) } else { Err(LoginError::IdentityChanged) }
     }
 
+    /// Who logs in, once the first request has said so.
+    pub fn identity(&self) -> Option<&LoginIdentity> {
+        self.handshake.identity()
+    }
+
     fn on_request(
         &mut self,
         random: &mut dyn FnMut(&mut [u8]),

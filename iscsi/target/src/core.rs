@@ -13,6 +13,7 @@ use volume::bdev::Done;
 use volume::shared::{Bell, Registry};
 
 use crate::background::BackgroundRun;
+use crate::guard::Guard;
 use crate::limits::{
     BARRIERS_PER_CORE_MAX, CONNECTIONS_PER_CORE_MAX, SCRATCH_BYTES, SESSIONS_PER_CORE_MAX,
     TASKS_PER_CORE_MAX, VOLUMES_PER_CORE_MAX,
@@ -47,6 +48,8 @@ pub struct TargetCore {
     pub(crate) logins: usize,
     /// The same by address.
     pub(crate) login_sources: BTreeMap<IpAddr, usize>,
+    /// Wrong answers to CHAP challenges.
+    pub(crate) guard: Guard,
     pub(crate) sessions: Slots<SessionEntry>,
     pub(crate) targets: Slots<Target>,
     pub(crate) target_names: BTreeMap<String, Key>,
@@ -108,6 +111,7 @@ impl TargetCore {
             connections: Slots::with_limit(CONNECTIONS_PER_CORE_MAX),
             logins: 0,
             login_sources: BTreeMap::new(),
+            guard: Guard::default(),
             sessions: Slots::with_limit(SESSIONS_PER_CORE_MAX),
             targets: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             target_names: BTreeMap::new(),

@@ -6,7 +6,7 @@
 //! file.
 //!
 //! Reading order: `core` (the turn), `state` (what there is), `receive`, `command`, `transmit` (an I/O's way),
-//! `login`, `policy`, `sessions`, `abort` (the hard part), `background`, then `admin`, `targets`, `disks`, `message`,
+//! `login`, `policy`, `guard`, `sessions`, `abort` (the hard part), `background`, then `admin`, `targets`, `disks`, `message`,
 //! `setup`.
 
 #![forbid(unsafe_code)]
@@ -18,6 +18,7 @@ mod command;
 mod core;
 mod disks;
 mod error;
+mod guard;
 pub mod limits;
 mod login;
 pub mod message;

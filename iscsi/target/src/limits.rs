@@ -55,6 +55,18 @@ pub const BARRIERS_PER_CORE_MAX: usize =
 pub const DISCOVERY_SESSIONS_MAX: usize = 64;
 /// What a discovery session may have to send before it takes no more input.
 pub const DISCOVERY_BACKLOG_BYTES: usize = 64 * 1024;
+/// Wrong CHAP answers in a row until the first pause.
+pub const CHAP_FAILURES_FREE: u32 = 5;
+/// The first pause; each further wrong answer doubles it.
+pub const CHAP_PAUSE_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause: initiators try a login for longer than that, so one with the right secret gets in by itself.
+pub const CHAP_PAUSE_LONGEST: Duration = Duration::from_secs(32);
+/// Failures are forgotten after so long without a wrong answer.
+pub const CHAP_FORGET: Duration = Duration::from_secs(600);
+/// Addresses, and names at them, whose answers one core remembers.
+pub const CHAP_PEERS_MAX: usize = 4096;
+/// Names at one address that are known to have proven themselves.
+pub const CHAP_PROVEN_MAX: usize = 64;
 /// Connections of one address that have not logged in; half of the places stay for others.
 pub const LOGINS_PER_SOURCE_MAX: usize = LOGINS_PER_CORE_MAX / 2;
 /// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
@@ -62,6 +74,9 @@ pub const LOGINS_PER_SOURCE_MAX: usize = LOGINS_PER_CORE_MAX / 2;
 pub const SEND_EARLY_BYTES: usize = 256 * 1024;
 
 const _: () = {
+    assert!(CHAP_PAUSE_FIRST.as_nanos() <= CHAP_PAUSE_LONGEST.as_nanos());
+    assert!(CHAP_PAUSE_LONGEST.as_nanos() < CHAP_FORGET.as_nanos(), "a pause is remembered until it ends");
+    assert!(CHAP_PROVEN_MAX < CHAP_PEERS_MAX);
     assert!(LOGINS_PER_CORE_MAX < CONNECTIONS_PER_CORE_MAX);
     assert!(volume::limits::SANITIZE_STEP_BYTES <= BACKGROUND_BYTES_PER_SECOND / 8, "pauses are short");
     assert!(SESSIONS_PER_CORE_MAX <= u16::MAX as usize, "a TSIH is 16 bits wide and 0 is reserved");

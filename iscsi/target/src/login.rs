@@ -3,7 +3,11 @@
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
-use iscsi_proto::login::{LoginConfig, LoginConnection, LoginDone, LoginOutcome, Peek, first_login_target};
+use iscsi_proto::chap::ChapError;
+use iscsi_proto::error::LoginError;
+use iscsi_proto::login::{
+    LoginConfig, LoginConnection, LoginDone, LoginIdentity, LoginOutcome, Peek, first_login_target,
+};
 use iscsi_proto::params::SessionType;
 use iscsi_proto::session::{ConnectionParams, Session, SessionConfig};
 use reactor::net::{StreamError, StreamParcel};
@@ -18,6 +22,7 @@ use crate::limits::{
 };
 use crate::message::{CoreMessage, MovedConnection};
 use crate::policy::Policy;
+use crate::setup::ChapPause;
 use crate::slots::Key;
 use crate::state::{Connection, Phase, SessionEntry, Then};
 
@@ -149,6 +154,7 @@ impl TargetCore {
         let (Phase::Login(mut login) | Phase::Reinstating(mut login)) = phase else {
             unreachable!("only a login is driven");
         };
+        let source = connection.peer.ip();
         let mut policy = Policy {
             targets: &self.targets,
             names: &self.target_names,
@@ -156,6 +162,9 @@ impl TargetCore {
             sessions_max: self.settings.sessions_max,
             next_tsih: &mut self.next_tsih,
             draining,
+            guard: &self.guard,
+            source,
+            now,
             replaces: None,
             replaces_connection: None,
         };
@@ -174,10 +183,42 @@ impl TargetCore {
                 connection.phase = Phase::Reinstating(login);
                 self.replace(key, replaces, replaces_connection);
             }
-            LoginOutcome::Done(done) => self.enter(key, &done, rest, now),
-            LoginOutcome::Failed(_) => self.linger(key, now),
+            LoginOutcome::Done(done) => {
+                if done.chap_user.is_some() {
+                    self.guard.on_success(source, &done.identity.initiator_name, now);
+                }
+                self.enter(key, &done, rest, now);
+            }
+            LoginOutcome::Failed(error) => {
+                self.note_failure(source, login.identity(), error, now);
+                self.linger(key, now);
+            }
         }
         self.touch(key);
+    }
+
+    /// Counts a login whose initiator did not prove who it is; those who guess have to wait from now on.
+    fn note_failure(&mut self, source: IpAddr, who: Option<&LoginIdentity>, error: LoginError, now: Time) {
+        let stats = &self.core.stats;
+        let is_guess = match error {
+            LoginError::Chap(error) => {
+                stats.authentication_failures.add(1);
+                matches!(error, ChapError::WrongResponse | ChapError::ReflectedChallenge)
+            }
+            LoginError::TooManyFailures => {
+                stats.authentication_refusals.add(1);
+                false
+            }
+            _ => false,
+        };
+        let Some(who) = who.filter(|_| is_guess) else { return };
+        let Some(pause) = self.guard.on_failure(source, &who.initiator_name, now) else { return };
+        if let Some(notices) = &self.settings.notices {
+            let (initiator_name, target_name) = (who.initiator_name.clone(), who.target_name.clone());
+            let target_name = target_name.unwrap_or_default();
+            // Nobody waits here for who writes the log: what finds no room was counted.
+            let _ = notices.try_send(ChapPause { address: source, initiator_name, target_name, pause });
+        }
     }
 
     /// The login waits until what it replaces has ended with its last I/O.

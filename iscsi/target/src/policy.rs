@@ -1,12 +1,15 @@
 //! What a login may do: targets, allow lists, users and sessions, as the login asks for them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use iscsi_proto::chap::{ChapAlgorithm, ChapCredentials};
 use iscsi_proto::login::{Access, Admission, AuthPolicy, Establish, LoginIdentity, LoginPolicy};
 use iscsi_proto::params::{Negotiated, SessionType};
 use iscsi_proto::pdu::LoginStatus;
+use reactor::time::Time;
 
+use crate::guard::Guard;
 use crate::limits::DISCOVERY_SESSIONS_MAX;
 use crate::setup::{Auth, TargetSetup};
 use crate::slots::{Key, Slots};
@@ -20,6 +23,10 @@ pub(crate) struct Policy<'a> {
     pub sessions_max: usize,
     pub next_tsih: &'a mut u16,
     pub draining: bool,
+    /// Wrong answers so far, and whose answer it would be.
+    pub guard: &'a Guard,
+    pub source: IpAddr,
+    pub now: Time,
     /// Set when the login replaces that session, which must end first.
     pub replaces: Option<Key>,
     /// Set when the login replaces one connection (same CID) of that session.
@@ -97,6 +104,10 @@ impl LoginPolicy for Policy<'_> {
             data_digest: setup.data_digest,
             ..Access::new(authentication, setup.portal_group_tag)
         })
+    }
+
+    fn may_answer(&self, login: &LoginIdentity) -> bool {
+        !self.guard.is_paused(self.source, &login.initiator_name, self.now)
     }
 
     fn credentials(&self, login: &LoginIdentity, user: &str) -> Option<ChapCredentials<'_>> {

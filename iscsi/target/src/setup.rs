@@ -1,6 +1,8 @@
 //! What control hands over to make a target: everything resolved and checked.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use iscsi_proto::chap::Secret;
@@ -26,6 +28,21 @@ pub struct Settings {
     /// Take no connection before [`crate::message::CoreMessage::Accept`], so that nobody is told that a target does not
     /// exist which merely has not been restored yet.
     pub starts_closed: bool,
+    /// Who writes the log hears of pauses here. What finds no room is only counted.
+    pub notices: Option<SyncSender<ChapPause>>,
+}
+
+/// Wrong answers to CHAP challenges, after which no answer of the same peer is looked at for a while. It holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChapPause {
+    /// The address that the last of them came from.
+    pub address: IpAddr,
+    /// The initiator that it named.
+    pub initiator_name: String,
+    /// The target that it wanted.
+    pub target_name: String,
+    /// How long.
+    pub pause: Duration,
 }
 
 impl Default for Settings {
@@ -38,6 +55,7 @@ impl Default for Settings {
             ping_interval: PING_INTERVAL,
             ping_timeout: PING_TIMEOUT,
             starts_closed: false,
+            notices: None,
         }
     }
 }

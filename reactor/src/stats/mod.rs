@@ -153,9 +153,13 @@ pub struct CoreStats {
     pub messages: Counter,
     /// Times `accept` failed for want of descriptors or memory.
     pub accept_failures: Counter,
+    /// Peers that tried to prove who they are and did not.
+    pub authentication_failures: Counter,
+    /// Peers that were not let try, because too many before had failed.
+    pub authentication_refusals: Counter,
     /// All buffer memory.
     pub buffer_total_bytes: Gauge,
-    /// Buffer memory that is free, as of the last time the core looked (a few times a second).
+    /// Buffer memory that is free, as of the last time the core looked: a turn and a millisecond ago at most.
     pub buffer_available_bytes: Gauge,
     pollers: OnceLock<Vec<PollerStats>>,
     memory: OnceLock<MemoryReport>,

@@ -5,9 +5,12 @@ use initiator::login::{FULL_FEATURE, OPERATIONAL, SECURITY, exchange, value};
 use initiator::pdu::{Digests, FINAL, IMMEDIATE, Pdu, opcode, parse_text, text_segment};
 use initiator::{Login, LoginOutcome, Wire, WireError};
 
-use crate::failure::{Context, Outcome, ensure, fail};
+use crate::failure::{Context, Failure, Outcome, ensure, fail};
 use crate::hostile::{Attack, volley};
+use crate::limits;
+use crate::load::OTHER_ADDRESS;
 use crate::options::Options;
+use crate::process::eventually;
 use crate::seed::Seed;
 use crate::server::{INITIATOR_NAME, Offer, Server, TARGET_NAME, Unit};
 
@@ -41,21 +44,31 @@ pub const CHAP_ATTACKS: &[ChapAttack] = &[
     ("chap_reflection_and_replay", chap_reflection),
     ("chap_challenges_differ", chap_challenges_differ),
     ("chap_commands_before_the_proof", chap_commands_before_proof),
+    ("chap_guesses_have_to_wait", chap_guesses),
 ];
 
 const SECRET: &str = "initiator-secret-1";
+/// Far more guesses than are looked at without a pause. Pauses double, so one of them is longer than a guess takes, even here.
+const GUESSES: usize = 64;
 
 fn chap_server(options: &Options) -> Outcome<Server> {
     let chap = Credentials { name: "front".into(), secret: SECRET.into() };
     Server::start(options, Offer { chap: Some(chap), ..Offer::of(&[Unit::memory(64)]) })
 }
 
-/// Runs a CHAP attack on a server of its own, which must then still admit who knows the secret, and has not told it.
+/// Runs a CHAP attack on a server of its own, which must then still admit who knows the secret, at once or when the pause is
+/// over that wrong answers brought, and has not told it.
 pub fn with_chap(options: &Options, attack: fn(&Server) -> Outcome) -> Outcome {
     let mut server = chap_server(options)?;
     attack(&server)?;
     server.ensure_alive()?;
-    server.session(9)?.logout()?;
+    let mut session = None;
+    eventually(limits::STATE_PATIENCE, "who knows the secret gets in", || {
+        session = server.session(9).ok();
+        Ok(session.is_some())
+    })?;
+    let session = session.ok_or_else(|| Failure::new("it did not get in"))?;
+    session.logout()?;
     ensure(!server.log().contains(SECRET), || "the log contains the secret".to_owned())
 }
 
@@ -397,6 +410,8 @@ fn chap_bad_responses(server: &Server) -> Outcome {
     ensure_locked(server, &[("CHAP_R", right_length)])?;
     ensure_locked(server, &[("CHAP_N", "front")])?;
     ensure_locked(server, &[])?;
+    // A right answer wipes the wrong ones: the rest of them is looked at as well.
+    server.session(2)?.logout()?;
     for identifier in ["256", "99999999999999999999", "-1", "x"] {
         let answer =
             [("CHAP_N", "front"), ("CHAP_R", right_length), ("CHAP_I", identifier), ("CHAP_C", "0x00")];
@@ -437,6 +452,39 @@ fn chap_reflection(server: &Server) -> Outcome {
         Ok(Err((2, _))) | Err(WireError::Closed) => Ok(()),
         other => fail(format!("{other:?}")),
     }
+}
+
+/// Guesses without end: soon no answer is looked at, not even the right one; elsewhere the right one is, all the time.
+fn chap_guesses(server: &Server) -> Outcome {
+    let guess = "0x00112233445566778899aabbccddeeff";
+    let login = server.login(1);
+    let mut looked_at = 0;
+    let refusal = loop {
+        ensure(looked_at < GUESSES, || format!("{GUESSES} guesses in a row were looked at"))?;
+        let mut wire = Wire::connect(server.portal)?;
+        challenge(&mut wire, &login)?;
+        let answer = text_segment(&[("CHAP_N", "front"), ("CHAP_R", guess)]);
+        let request = login.request(SECURITY, Some(OPERATIONAL), answer);
+        match exchange(&mut wire, request, &mut 0)? {
+            Err((2, 1)) => looked_at += 1,
+            Err(status) => break status,
+            Ok(reply) => return fail(format!("a guess was answered {reply:?}")),
+        }
+    };
+    ensure(refusal == (3, 1) && looked_at > 1, || format!("after {looked_at} guesses: {refusal:?}"))?;
+    let elsewhere = Wire::connect_from(OTHER_ADDRESS, server.portal)?;
+    let LoginOutcome::Session(session) = server.login(2).run(elsewhere)? else {
+        return fail("guesses lock out who knows the secret and comes from elsewhere");
+    };
+    session.logout()?;
+    let (failures, refusals) = (
+        server.metric("vega_authentication_failures_total")?,
+        server.metric("vega_authentication_refusals_total")?,
+    );
+    ensure(failures == looked_at as f64 && refusals == 1.0, || {
+        format!("{looked_at} guesses were looked at, {failures} counted, and {refusals} refused")
+    })?;
+    eventually(limits::STATE_PATIENCE, "the log says so", || Ok(server.log().contains("wrong CHAP answers")))
 }
 
 fn chap_challenges_differ(server: &Server) -> Outcome {

@@ -29,7 +29,7 @@ const SILENT_KIB_MAX: u64 = 32;
 /// Connections of one address in a flood: more than one address may have.
 const FLOOD: usize = 3000;
 /// An address of this machine that is not the one everything else comes from.
-const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+pub const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// A server, what it held at first, and a witness on its second unit.
 pub struct Scene {

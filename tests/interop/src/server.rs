@@ -268,7 +268,7 @@ impl Server {
     }
 
     /// A metric of the product, summed over its labels.
-    fn metric(&self, name: &str) -> Outcome<f64> {
+    pub fn metric(&self, name: &str) -> Outcome<f64> {
         metrics::read(&self.directory.path().join("data/vega.sock"), name)
     }
 

@@ -152,3 +152,30 @@ fn a_recorded_response_does_not_fit_the_next_challenge() {
     let credentials = ChapCredentials { secret: &secret, mutual: None };
     assert_eq!(second.verify(answer, Some(credentials)).map(|_| ()), Err(ChapError::WrongResponse));
 }
+
+/// A byte that counts how often it is compared; in constant time is the only way in which it can be.
+struct Counted<'a>(u8, &'a std::cell::Cell<usize>);
+
+impl ConstantTimeEq for Counted<'_> {
+    fn ct_eq(&self, other: &Self) -> Choice {
+        self.1.set(self.1.get() + 1);
+        self.0.ct_eq(&other.0)
+    }
+}
+
+#[test]
+fn a_wrong_answer_is_compared_to_its_end_wherever_it_is_wrong() {
+    for algorithm in ChapAlgorithm::PREFERENCE {
+        let length = algorithm.hash_bytes();
+        let compared = std::cell::Cell::new(0);
+        let answer = |wrong: usize| -> Vec<Counted<'_>> {
+            (0..length).map(|at| Counted(at as u8 ^ u8::from(at >= wrong), &compared)).collect()
+        };
+        let expected = answer(length);
+        for wrong in 0..=length {
+            compared.set(0);
+            assert_eq!(bool::from(same(&expected, &answer(wrong))), wrong == length);
+            assert_eq!(compared.get(), length, "{algorithm:?}, first wrong byte {wrong}");
+        }
+    }
+}

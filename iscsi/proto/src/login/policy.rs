@@ -113,11 +113,18 @@ pub enum Establish {
 }
 
 /// The target layer, as a login sees it. All calls of one login come in this order:
-/// `admit`, then possibly `credentials`, then `establish` until it does not say `Wait`.
+/// `admit`, then possibly `may_answer` and `credentials`, then `establish` until it does not say `Wait`.
 pub trait LoginPolicy {
     /// Looks the target up, checks the allow list and, for a TSIH other than 0, that the session exists and
     /// belongs to this initiator.
     fn admit(&mut self, login: &LoginIdentity) -> Admission;
+
+    /// False while no answer to a challenge is looked at, because too many were wrong: the initiator is told that the service is
+    /// unavailable, so that it tries again later.
+    fn may_answer(&self, login: &LoginIdentity) -> bool {
+        let _ = login;
+        true
+    }
 
     /// Secrets of the user that CHAP_N names, if it may use this target.
     fn credentials(&self, login: &LoginIdentity, user: &str) -> Option<ChapCredentials<'_>>;

@@ -170,6 +170,9 @@ fn answer(
         (None, None) => None,
         _ => return Err(LoginError::MissingChapKey),
     };
+    if !policy.may_answer(login) {
+        return Err(LoginError::TooManyFailures);
+    }
     let credentials = policy.credentials(login, user);
     let own = challenge.verify(ChapAnswer { response, mutual }, credentials)?;
     if let (Some(own), Some((own_name, _))) = (own, credentials.and_then(|known| known.mutual)) {

@@ -62,6 +62,7 @@ pub(super) struct Policy {
     pub mutual: Option<(String, Secret)>,
     pub establish: VecDeque<Establish>,
     pub window: Option<(u32, u32)>,
+    pub paused: bool,
     pub admitted: Vec<LoginIdentity>,
     pub established: Vec<(LoginIdentity, Negotiated)>,
 }
@@ -74,6 +75,7 @@ impl Policy {
             mutual: None,
             establish: VecDeque::from([Establish::Session(0x2a)]),
             window: None,
+            paused: false,
             admitted: Vec::new(),
             established: Vec::new(),
         }
@@ -88,6 +90,10 @@ impl LoginPolicy for Policy {
     fn admit(&mut self, login: &LoginIdentity) -> Admission {
         self.admitted.push(login.clone());
         self.admission.clone()
+    }
+
+    fn may_answer(&self, _: &LoginIdentity) -> bool {
+        !self.paused
     }
 
     fn credentials(&self, _: &LoginIdentity, user: &str) -> Option<ChapCredentials<'_>> {

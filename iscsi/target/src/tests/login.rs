@@ -43,6 +43,9 @@ fn a_connection_joins_only_the_session_of_its_own_user() {
         sessions_max: 10,
         next_tsih: &mut target.next_tsih,
         draining: false,
+        guard: &target.guard,
+        source: [10, 0, 0, 1].into(),
+        now: reactor::time::Time::ZERO,
         replaces: None,
         replaces_connection: None,
     };

@@ -99,6 +99,20 @@ fn wrong_secret_wrong_name_empty_name() {
     }
 }
 
+/// Not 0201: an initiator takes that as final, and this answer is right.
+#[test]
+fn in_a_pause_no_answer_is_looked_at_and_the_initiator_is_told_to_come_again() {
+    for text in [ONE_WAY, "not the secret"] {
+        let mut client = client();
+        let seen = challenged(&mut client, "7");
+        client.policy.paused = true;
+        let proof = format!("CHAP_N=alice;CHAP_R={};", seen.response(text));
+        client.refused(SECURITY_TO_OPERATIONAL, &proof, LoginError::TooManyFailures);
+        assert_eq!(LoginError::TooManyFailures.status(), Some(LoginStatus::SERVICE_UNAVAILABLE));
+        assert!(client.policy.established.is_empty());
+    }
+}
+
 #[test]
 fn empty_and_malformed_responses() {
     for (response, error) in [
