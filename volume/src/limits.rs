@@ -26,8 +26,8 @@ pub const MEMORY_CHUNKS_FREED_PER_POLL: usize = 8;
 /// prefetcher busy, and push out of the cache what was fetched early.
 pub const MEMORY_COPY_AHEAD_BYTES: usize = 16 * 1024;
 
-/// Announced commands that a memory device keeps in mind: about what a turn takes from a queue.
-pub const ANNOUNCED_MAX: usize = 64;
+/// Announced commands that a memory device keeps in mind: as many as a large queue announces before the first of them runs.
+pub const ANNOUNCED_MAX: usize = 256;
 
 /// The smallest and the largest device, in bytes.
 pub const MIN_DEVICE_BYTES: u64 = 1024 * 1024;
