@@ -232,9 +232,10 @@ impl<P: Payload> Session<P> {
         }
     }
 
-    /// Adds a connection that has logged in. `None` when there are as many as negotiated (at most eight).
+    /// Adds a connection that has logged in. `None` when there are as many as negotiated (at most eight), or the session
+    /// [is ending](Session::is_ending).
     pub fn add_connection(&mut self, params: &ConnectionParams, now_ns: u64) -> Option<ConnectionIndex> {
-        if self.connections().count() >= self.connections_max {
+        if self.is_ending() || self.connections().count() >= self.connections_max {
             return None;
         }
         let index = self.connections.iter().position(Option::is_none)?;
@@ -246,6 +247,13 @@ impl<P: Payload> Session<P> {
     /// [`Event::TaskAborted`]. May be called twice.
     pub fn remove_connection(&mut self, connection: ConnectionIndex) {
         self.drop_connection(usize::from(connection.0));
+    }
+
+    /// True when every connection is on its way out: logged out, closed from our side, or broken off. Nothing may join any
+    /// more: it would outlive the logout, and keep alive what the initiator was told is gone.
+    pub fn is_ending(&self) -> bool {
+        let mut connections = self.connections.iter().flatten().peekable();
+        connections.peek().is_some() && connections.all(|connection| connection.standing != Standing::Open)
     }
 
     /// Ends a connection from our side: no more input; `CloseConnection` comes once what is queued was sent.

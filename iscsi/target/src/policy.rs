@@ -39,11 +39,14 @@ impl Policy<'_> {
         Some((key, &self.targets.get(key)?.setup))
     }
 
+    /// The session that a login joins. Not one on its way out: its connections may take a while for their last bytes, and
+    /// its last I/O as well, but what joined it meanwhile would be closed by nobody.
     fn session_of(&self, login: &LoginIdentity) -> Option<(Key, &SessionEntry)> {
         let target = self.target(login)?.0;
         self.sessions.iter().find(|(_, entry)| {
             entry.tsih == login.tsih
                 && !entry.ended
+                && !entry.session.is_ending()
                 && entry.target == Some(target)
                 && entry.isid == login.isid
                 && entry.initiator_name == login.initiator_name

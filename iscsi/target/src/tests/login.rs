@@ -3,6 +3,7 @@
 use iscsi_proto::chap::Secret;
 use iscsi_proto::login::{LoginIdentity, LoginPolicy};
 use iscsi_proto::params::SessionType;
+use reactor::sim::NetFaults;
 
 use super::*;
 use crate::policy::Policy;
@@ -63,6 +64,91 @@ fn a_connection_joins_only_the_session_of_its_own_user() {
     // A session of one's own is another matter.
     login.tsih = 0;
     assert!(policy.credentials(&login, "bob").is_some());
+}
+
+/// A logout of the whole session, for immediate delivery.
+fn send_logout(client: &Client) {
+    let mut header = [0; 48];
+    header[..2].copy_from_slice(&[0x46, 0x80]);
+    header[16..20].copy_from_slice(&client.itt.to_be_bytes());
+    header[24..28].copy_from_slice(&client.cmd_sn.to_be_bytes());
+    client.send(&header, &[]);
+}
+
+/// A session of two connections, of which the second does not take what is sent to it.
+fn session_with_a_slow_reader(bench: &mut Bench) -> ([Client; 2], u16) {
+    bench.world.set_net_faults(NetFaults { window_bytes: 4096, ..NetFaults::none() });
+    let mut first = Client::connect(&bench.world, 1);
+    first.send_login_with(&format!("{}MaxConnections=4\0", first.keys()));
+    let answer = first.answer(bench);
+    let tsih = u16::from_be_bytes([answer[14], answer[15]]);
+    let mut second = first.join(bench, tsih, 1);
+    assert_eq!(second.answer(bench)[36], 0, "a living session takes another connection");
+    // Behind the unit attention comes more than the window takes.
+    second.command(bench, &[0; 6], Data::None);
+    second.command(bench, &read_10(0, 64), Data::In(64 * BLOCK));
+    first.cmd_sn = second.cmd_sn;
+    ([first, second], tsih)
+}
+
+/// The answer to a login that finds its session on its way out.
+fn assert_is_refused(bench: &mut Bench, mut late: Client) {
+    let answer = late.answer(bench);
+    assert_eq!((answer[0], answer[36], answer[37]), (0x23, 2, 0x0a), "session does not exist");
+    assert!(late.end.is_closed());
+}
+
+#[test]
+fn nothing_joins_a_session_that_has_logged_out() {
+    let mut bench = Bench::new();
+    let ([mut first, second], tsih) = session_with_a_slow_reader(&mut bench);
+    send_logout(&first);
+    let answer = first.answer(&mut bench);
+    assert_eq!((answer[0], answer[2]), (0x26, 0), "the logout is answered");
+    assert!(first.end.is_closed() && !second.end.is_closed(), "the second has not taken everything");
+    let late = first.join(&bench, tsih, 2);
+    assert_is_refused(&mut bench, late);
+    while !second.end.is_closed() {
+        assert!(!second.end.recv_now().is_empty(), "whatever it was owed, and then the end");
+        bench.turns();
+    }
+    assert!(bench.ask(CoreMessage::Sessions).is_empty());
+}
+
+#[test]
+fn nothing_joins_a_session_whose_logout_waits_for_its_last_io() {
+    let mut bench = Bench::new();
+    let mut first = Client::connect(&bench.world, 1);
+    first.send_login_with(&format!("{}MaxConnections=4\0", first.keys()));
+    let answer = first.answer(&mut bench);
+    let tsih = u16::from_be_bytes([answer[14], answer[15]]);
+    first.command(&mut bench, &[0; 6], Data::None);
+    assert_eq!(first.answer(&mut bench)[3], 2, "it hears of the power-on");
+    bench.close_gate();
+    first.command(&mut bench, &write_10(0, 1), Data::Out(&[1; BLOCK]));
+    send_logout(&first);
+    bench.turns();
+    assert!(first.next().is_none(), "the write is with the device");
+    let late = first.join(&bench, tsih, 1);
+    assert_is_refused(&mut bench, late);
+    bench.open_gate();
+    assert_eq!(first.answer(&mut bench)[0], 0x26);
+    assert!(bench.ask(CoreMessage::Sessions).is_empty());
+}
+
+#[test]
+fn nothing_joins_a_session_that_the_target_closes() {
+    let mut bench = Bench::new();
+    let ([first, second], tsih) = session_with_a_slow_reader(&mut bench);
+    assert!(bench.ask(|answer| CoreMessage::DropSession { tsih, answer }));
+    assert!(first.end.is_closed() && !second.end.is_closed(), "the second has not taken everything");
+    let late = first.join(&bench, tsih, 2);
+    assert_is_refused(&mut bench, late);
+    while !second.end.is_closed() {
+        assert!(!second.end.recv_now().is_empty(), "whatever it was owed, and then the end");
+        bench.turns();
+    }
+    assert!(bench.ask(CoreMessage::Sessions).is_empty());
 }
 
 #[test]

@@ -230,22 +230,44 @@ impl Client {
         assert_eq!(self.end.send_now(&bytes), bytes.len(), "the window takes it");
     }
 
-    fn send_login(&self) {
-        let keys = format!(
+    /// What it says of itself, and how it means to work.
+    fn keys(&self) -> String {
+        format!(
             "InitiatorName=iqn.2026-01.io.vega:i{}\0TargetName={TARGET}\0SessionType=Normal\0InitialR2T=No\0\
              ImmediateData=Yes\0MaxRecvDataSegmentLength=65536\0ErrorRecoveryLevel=0\0",
             self.number
-        );
-        self.send_login_with(&keys);
+        )
+    }
+
+    fn send_login(&self) {
+        self.send_login_with(&self.keys());
     }
 
     /// A login from the operational stage straight to the full feature phase.
     fn send_login_with(&self, keys: &str) {
+        self.send_login_to(0, 0, keys);
+    }
+
+    fn send_login_to(&self, tsih: u16, cid: u16, keys: &str) {
         let mut header = [0; 48];
         header[..2].copy_from_slice(&[0x43, 0x87]);
         header[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, self.number]);
+        header[14..16].copy_from_slice(&tsih.to_be_bytes());
+        header[20..22].copy_from_slice(&cid.to_be_bytes());
         header[24..28].copy_from_slice(&self.cmd_sn.to_be_bytes());
         self.send(&header, keys.as_bytes());
+    }
+
+    /// Another connection that has asked to join this one's session.
+    fn join(&self, bench: &Bench, tsih: u16, cid: u16) -> Self {
+        let joining = Self { cmd_sn: self.cmd_sn, ..Self::connect(&bench.world, self.number) };
+        let keys = format!(
+            "InitiatorName=iqn.2026-01.io.vega:i{}\0TargetName={TARGET}\0SessionType=Normal\0\
+             MaxRecvDataSegmentLength=65536\0",
+            self.number
+        );
+        joining.send_login_to(tsih, cid, &keys);
+        joining
     }
 
     fn login(&mut self, bench: &mut Bench) {

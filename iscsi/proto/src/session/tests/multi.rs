@@ -83,6 +83,29 @@ fn connections_are_bounded_by_what_was_negotiated() {
 }
 
 #[test]
+fn nothing_joins_a_session_on_its_way_out() {
+    let params = ConnectionParams { cid: 12, stat_sn: 0, negotiated: negotiated() };
+    let mut bench = Bench::new();
+    assert!(!bench.session.is_ending());
+    bench.connect(11);
+    bench.session.close(C0);
+    assert!(!bench.session.is_ending(), "one of two closes");
+    bench.session.close(C1);
+    assert!(bench.session.is_ending(), "although neither was removed yet");
+    assert_eq!(bench.session.add_connection(&params, 0), None);
+
+    // From the logout on, not only from its answer.
+    let mut bench = Bench::new();
+    bench.connect(11);
+    let logout = request(Opcode::LOGOUT_REQUEST, F | LogoutReason::CLOSE_SESSION.0, 9, 0, bench.cmd_sn, &[]);
+    bench.ok(&immediate(logout));
+    let Some(Event::Logout(logout)) = bench.events().pop() else { panic!("a logout was sent") };
+    assert_eq!(bench.session.add_connection(&params, 0), None);
+    assert!(bench.session.complete_logout(logout.id));
+    assert_eq!(bench.session.add_connection(&params, 0), None);
+}
+
+#[test]
 fn losing_a_connection_in_mid_burst_ends_its_tasks_and_nothing_else() {
     let mut bench = Bench::new();
     bench.connect(11);
