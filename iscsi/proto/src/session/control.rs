@@ -230,7 +230,10 @@ impl<P: Payload> Session<P> {
             for index in 0..CONNECTIONS_MAX {
                 self.begin_close(index, CloseCause::LoggedOut);
             }
-        } else if let Some(index) = self.by_cid(cid) {
+        } else if let Some(index) = self.by_cid(cid)
+            && self.open(index).standing == Standing::Leaving
+        {
+            // One that is open has taken the place of the one that was meant (section 6.3.4).
             self.begin_close(index, CloseCause::LoggedOut);
         }
         true

@@ -130,6 +130,23 @@ fn closing_one_connection_leaves_the_other() {
 }
 
 #[test]
+fn a_connection_that_took_the_place_of_one_that_was_leaving_stays() {
+    let mut bench = Bench::new();
+    bench.connect(11);
+    bench.ok(&logout(9, LogoutReason::CLOSE_CONNECTION, 11, bench.cmd_sn));
+    let request = expect_logout(&mut bench);
+    bench.session.remove_connection(C1);
+    assert_eq!(bench.connect(11), C1);
+    assert!(bench.session.complete_logout(request.id));
+    let response: LogoutResponse = bench.reply().header();
+    assert_eq!((response.itt.get(), response.response), (9, LogoutResponseCode::CLOSED));
+    assert_eq!((bench.session.blocked(C1), bench.events().len()), (None, 0));
+    let read = bench.read(1, 0);
+    bench.send(C1, &read).expect("sound");
+    bench.expect_command();
+}
+
+#[test]
 fn logouts_that_change_nothing() {
     let mut bench = Bench::new();
     let table = [
