@@ -1,4 +1,7 @@
 # Each goal installs what it misses (scripts/install.sh), and says so.
+# rustup's programs, also in a shell that was opened before rustup was installed.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
+
 .PHONY: run test test-quick test-vm perf fuzz fmt clean help
 
 help: ## this list

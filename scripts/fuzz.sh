@@ -7,7 +7,7 @@
 # A crash is left in the artifacts folder of its fuzz crate; copy it into the corpus, and the plain tests replay it from then on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export PATH="$HOME/.cargo/bin:$PATH"
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
 seconds=${1:-60}
 shift || true

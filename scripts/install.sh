@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Installs what a fresh Debian or Ubuntu misses: scripts/install.sh run|test|vm|perf|fuzz
 #
-# Looks first and touches nothing that is there. Packages come from the machine's own apt sources. Without root (and without sudo
-# that needs no password) it changes nothing and prints the command to run.
+# Looks first and touches nothing that is there. Packages come from the machine's own apt sources; rustup, where these have none, from
+# rustup.rs into the home directory. Without root (and without sudo that needs no password) it installs no package and prints the one
+# command that installs all that are missing.
 set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,6 +11,9 @@ cache="${VEGA_CACHE:-$root/.cache}"
 
 say() { printf 'install: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
+
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
+rust=$(sed -n 's/^channel = "\(.*\)"$/\1/p' "$root/rust-toolchain.toml")
 
 purpose=${1:-}
 case "$purpose" in
@@ -40,33 +44,80 @@ apt_install() {
     command -v apt-get >/dev/null || die "this machine has no apt-get; install these by hand: ${missing[*]}"
     if ! can_be_root; then
         say "these packages are missing: ${missing[*]}"
-        die "run this as root, then try again:  apt-get install -y --no-install-recommends ${missing[*]}"
+        say "run this as root, then try again:"
+        die "    apt-get update && apt-get install -y --no-install-recommends ${missing[*]}"
     fi
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
-    local options=(-o DPkg::Lock::Timeout=300 -y -qq --no-install-recommends)
+    # Whatever would take a package away to make room for another one is for a person to decide.
+    local options=(-o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0 -y -qq --no-install-recommends --no-remove)
     as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install "${missing[@]}" >&2 ||
         { as_root apt-get -o DPkg::Lock::Timeout=300 -qq update >&2 &&
             as_root env DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install "${missing[@]}" >&2; } ||
-        die "could not install ${missing[*]}"
+        die "could not install ${missing[*]}; apt-get's own words are above"
 }
 
 # --- Rust -------------------------------------------------------------------------------------------------------------------------
 
-# Rust files name their toolchain in rust-toolchain.toml; rustup fetches it by itself at the first use.
-ensure_rust() {
-    export PATH="$HOME/.cargo/bin:$PATH"
-    if command -v cargo >/dev/null && (cd "$root" && cargo --version >/dev/null 2>&1); then
+# Cargo of the right version, in this tree. rustup's cargo is what rust-toolchain.toml names, or fails where that is not installed.
+rust_is_usable() {
+    local version
+    version=$(cd "$root" && RUSTUP_AUTO_INSTALL=0 cargo --version 2>/dev/null | awk '{ print $2 }') || return 1
+    [ -n "$version" ] && [ "$(printf '%s\n' "$rust" "$version" | sort -V | head -n 1)" = "$rust" ]
+}
+
+# The packages' rustup takes the place of the packages' cargo, which would have to be removed for it.
+rustup_is_a_package() {
+    [ -n "$(apt-cache madison rustup 2>/dev/null)" ] && ! installed cargo && ! installed rustc
+}
+
+# What has to be there before Rust can be fetched.
+rust_packages() {
+    if rust_is_usable || command -v rustup >/dev/null; then
         return 0
     fi
-    if ! command -v rustup >/dev/null && apt-cache show rustup >/dev/null 2>&1; then
-        apt_install rustup
+    if rustup_is_a_package; then echo rustup; else echo curl; fi
+}
+
+rust_by_hand() {
+    say "$*"
+    say "Vega is built with it. Install it by hand, open a new shell, and try again:"
+    say "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh      (https://rustup.rs says what that does)"
+    say "    rustup toolchain install $rust --profile minimal --component rustfmt --component clippy"
+    say "A machine that cannot reach rustup.rs and static.rust-lang.org needs the address of a mirror in RUSTUP_DIST_SERVER and"
+    die "RUSTUP_UPDATE_ROOT, or a copy of ~/.cargo/bin and ~/.rustup from a machine that has them."
+}
+
+# Into ~/.cargo and ~/.rustup, without root; no file that a shell reads at its start is changed.
+install_rustup() {
+    local script
+    say "installing rustup from https://sh.rustup.rs into ${CARGO_HOME:-$HOME/.cargo}"
+    script=$(mktemp)
+    # All of it before any of it runs; something between here and there may answer with a page of its own.
+    if ! curl --proto '=https' --tlsv1.2 -sSf --connect-timeout 20 --retry 2 -o "$script" https://sh.rustup.rs; then
+        rm -f "$script"
+        rust_by_hand "there is no Rust $rust here, and rustup could not be fetched: curl's own words are above"
     fi
-    if command -v rustup >/dev/null; then
-        say "installing the Rust toolchain that rust-toolchain.toml names"
-        (cd "$root" && rustup toolchain install >&2 && cargo --version >/dev/null) && return 0
+    if [ "$(head -c 3 "$script")" != "#!/" ]; then
+        rm -f "$script"
+        rust_by_hand "there is no Rust $rust here, and what answers as https://sh.rustup.rs does not send rustup's script"
     fi
-    die "no usable Rust: install rustup (https://rustup.rs), open a new shell, and try again"
+    if ! sh "$script" -y --quiet --no-modify-path --profile minimal --default-toolchain none >&2; then
+        rm -f "$script"
+        rust_by_hand "there is no Rust $rust here, and rustup could not be installed: its own words are above"
+    fi
+    rm -f "$script"
+}
+
+ensure_rust() {
+    rust_is_usable && return 0
+    command -v rustup >/dev/null || install_rustup
+    say "installing Rust $rust, which rust-toolchain.toml names"
+    # By name: the rustup of some releases does not take it from the file.
+    rustup toolchain install "$rust" --no-self-update --profile minimal --component rustfmt --component clippy >&2 ||
+        rust_by_hand "there is no Rust $rust here, and rustup could not install it: its own words are above"
+    hash -r
+    rust_is_usable || die "Rust $rust is installed, but $(command -v cargo || echo "no cargo") comes first in PATH; put rustup's cargo before it"
 }
 
 ensure_cargo_tool() { # command crate
@@ -76,6 +127,10 @@ ensure_cargo_tool() { # command crate
 }
 
 # --- QEMU's tools with their iSCSI driver -----------------------------------------------------------------------------------------
+
+qemu_packages() {
+    [ -x "$cache/qemu/usr/bin/qemu-img" ] || command -v qemu-img >/dev/null || echo qemu-utils qemu-block-extra
+}
 
 # The driver is a module that must be of exactly the version of the tools. Where the installed pair does not fit (a backport beside the
 # release, for example), one version of both is unpacked into the cache and nothing is installed.
@@ -95,10 +150,6 @@ ensure_qemu_iscsi() {
     [ -x "$cache/qemu/usr/bin/qemu-img" ] && iscsi_driver_answers "$cache/qemu" && return 0
     if command -v qemu-img >/dev/null && iscsi_driver_answers ""; then
         return 0
-    fi
-    if ! command -v qemu-img >/dev/null; then
-        apt_install qemu-utils qemu-block-extra
-        iscsi_driver_answers "" && return 0
     fi
     local version directory
     version=$(apt-cache madison qemu-block-extra | awk -F'|' 'NR == 1 { gsub(/ /, "", $2); print $2 }')
@@ -189,14 +240,17 @@ prepare_vm() {
 
 # --- purposes ---------------------------------------------------------------------------------------------------------------------
 
+# All packages at once: who has no root here asks somebody who has, and does so once.
+needed=(build-essential pkg-config ca-certificates)
+# shellcheck disable=SC2046 # lists of words
 case "$purpose" in
 run)
-    apt_install build-essential pkg-config ca-certificates
+    apt_install "${needed[@]}" $(rust_packages) $(qemu_packages)
     ensure_rust
     ensure_qemu_iscsi
     ;;
 test)
-    apt_install build-essential pkg-config ca-certificates libiscsi-bin e2fsprogs tshark
+    apt_install "${needed[@]}" $(rust_packages) $(qemu_packages) libiscsi-bin e2fsprogs tshark
     ensure_rust
     ensure_qemu_iscsi
     # Building it takes longer than what it checks; scripts/deny.sh checks the core of it without.
@@ -205,7 +259,7 @@ test)
     fi
     ;;
 vm)
-    apt_install build-essential pkg-config ca-certificates xz-utils zstd
+    apt_install "${needed[@]}" $(rust_packages) xz-utils zstd
     ensure_rust
     # prepare_vm may end this script; the lists of a machine that was not updated for long name versions that no archive has any more.
     if ! (prepare_vm) && ! { can_be_root && as_root apt-get -qq update >&2 && (prepare_vm); }; then
@@ -214,11 +268,11 @@ vm)
     fi
     ;;
 perf)
-    apt_install build-essential pkg-config ca-certificates python3 valgrind
+    apt_install "${needed[@]}" $(rust_packages) python3 valgrind
     ensure_rust
     ;;
 fuzz)
-    apt_install build-essential pkg-config ca-certificates
+    apt_install "${needed[@]}" $(rust_packages)
     ensure_rust
     # A nightly is not needed: scripts/fuzz.sh takes the toolchain that is there, and says which.
     ensure_cargo_tool cargo-fuzz cargo-fuzz || die "could not build cargo-fuzz"

@@ -10,7 +10,7 @@ set -euo pipefail
 
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-export PATH="$HOME/.cargo/bin:$PATH"
+export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
 
 cache=${VEGA_CACHE:-$root/.cache}
 device=${DEVICE:-}
@@ -31,6 +31,19 @@ say() { printf '%s\n' "$*"; }
 step() { printf '\n==> %s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
+# What would stop it later is asked before anything is installed or built.
+must_be_free() { # address variable another
+    if (exec 3<>"/dev/tcp/${1%:*}/${1##*:}") 2>/dev/null; then
+        die "something already listens on $1 (another make run?). Stop it, or choose another address: $2=$3 make run"
+    fi
+}
+must_be_free "$portal" VEGA_PORTAL 127.0.0.1:3261
+must_be_free "$listener" VEGA_LISTENER 127.0.0.1:4421
+must_be_free "$api_listen" VEGA_API_LISTEN 127.0.0.1:9504
+if ! { mkdir -p "$data" && [ -w "$data" ] && [ -x "$data" ]; } 2>/dev/null; then
+    die "$(id -un) may not write to $data. Give it that right, or choose another place: VEGA_DATA=\$HOME/vega-data make run"
+fi
+
 scripts/install.sh run
 
 step "building (release)"
@@ -40,13 +53,6 @@ vega=$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory"
 
 # --- a node -----------------------------------------------------------------------------------------------------------------------
 
-if (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
-    die "something already listens on $portal. Stop it, or choose another address: VEGA_PORTAL=127.0.0.1:3261 make run"
-fi
-if (exec 3<>"/dev/tcp/${listener%:*}/${listener##*:}") 2>/dev/null; then
-    die "something already listens on $listener. Stop it, or choose another address: VEGA_LISTENER=127.0.0.1:4421 make run"
-fi
-mkdir -p "$data"
 export VEGA_API="unix:$data/vega.sock"
 log="$data/node.log"
 
