@@ -24,8 +24,6 @@ subsystem=${VEGA_SUBSYSTEM:-nqn.2026-11.io.vega:demo}
 size=${VEGA_SIZE:-1GiB}
 api_listen=${VEGA_API_LISTEN:-127.0.0.1:9503}
 device_size=${VEGA_DEVICE_SIZE:-2GiB}
-host=${portal%:*}
-port=${portal##*:}
 
 say() { printf '%s\n' "$*"; }
 step() { printf '\n==> %s\n' "$*"; }
