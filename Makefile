@@ -8,7 +8,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 18
 
 run: ## build, start a node, prove it, serve iSCSI on 127.0.0.1:3260 and NVMe/TCP on :4420 (DEVICE=emulated, or a PCI address)
-	@DEVICE="$(DEVICE)" scripts/run.sh
+	@DEVICE="$(DEVICE)" exec scripts/run.sh
 
 test: ## every test: unit, model, simulation, real initiators, kill -9, hostile peers
 	@scripts/install.sh test && scripts/test.sh

@@ -78,7 +78,11 @@ stop_node() {
         printf '\nstopping: commands in flight end, then the node does\n'
         kill -TERM "$node"
         wait "$node" || { printf 'error: the node ended with code %s; see %s\n' "$?" "$log" >&2; exit 1; }
-        say "stopped; the data stays in $data"
+        if [ "$device" = emulated ]; then
+            say "stopped; what the emulated controller held ended with it"
+        else
+            say "stopped; the data stays in $data"
+        fi
     fi
 }
 trap stop_node EXIT

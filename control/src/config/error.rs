@@ -32,7 +32,7 @@ pub enum ConfigError {
         detail: String,
     },
     /// A key that does not exist.
-    #[error("{origin}: unknown key {path}{}", nearest.as_ref().map(|n| format!("; did you mean {n}?")).unwrap_or_default())]
+    #[error("{origin}: unknown key {path}{}", hint(nearest.as_deref(), known))]
     UnknownKey {
         /// The file, or what else the text came from.
         origin: String,
@@ -40,6 +40,8 @@ pub enum ConfigError {
         path: String,
         /// The known key that is spelled most like it.
         nearest: Option<String>,
+        /// The keys that may stand in its place.
+        known: Vec<String>,
     },
     /// A value of the wrong kind.
     #[error("{origin}: {path}: {detail}")]
@@ -69,5 +71,14 @@ impl ConfigError {
         detail: impl FnOnce() -> String,
     ) -> Result<(), Self> {
         if ok { Ok(()) } else { Err(Self::Refused { path: path.into(), detail: detail() }) }
+    }
+}
+
+/// What to write instead of an unknown key.
+fn hint(nearest: Option<&str>, known: &[String]) -> String {
+    match nearest {
+        Some(key) => format!("; did you mean {key}?"),
+        None if known.is_empty() => String::new(),
+        None => format!("; what is known there: {}", known.join(", ")),
     }
 }

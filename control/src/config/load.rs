@@ -48,10 +48,11 @@ fn refine(origin: &str, path: &str, message: &str) -> ConfigError {
                 None if path == "." => String::new(),
                 None => format!("{path}."),
             };
-            let known = quoted.map(|key| (spelling_distance(unknown, key), key));
-            let near = known.min().filter(|(distance, key)| *distance <= key.len().max(4) / 2);
+            let known: Vec<String> = quoted.map(str::to_owned).collect();
+            let by_distance = known.iter().map(|key| (spelling_distance(unknown, key), key));
+            let near = by_distance.min().filter(|(distance, key)| *distance <= key.len().max(4) / 2);
             let nearest = near.map(|(_, key)| format!("{parent}{key}"));
-            ConfigError::UnknownKey { origin, path: format!("{parent}{unknown}"), nearest }
+            ConfigError::UnknownKey { origin, path: format!("{parent}{unknown}"), nearest, known }
         }
         _ => ConfigError::Value { origin, path, detail: message.trim_end().to_owned() },
     }
