@@ -43,7 +43,9 @@ impl Ahead {
     #[inline]
     pub(crate) fn after(&self, place: Place) -> Option<Place> {
         let mut places = self.places.borrow_mut();
-        if let Some(position) = places.iter().position(|announced| *announced == place) {
+        if places.front() == Some(&place) {
+            places.pop_front();
+        } else if let Some(position) = places.iter().position(|announced| *announced == place) {
             places.drain(..=position);
         }
         places.front().copied()

@@ -27,17 +27,16 @@ impl Upcoming {
         Self { start: bytes.as_ptr(), lines: bytes.len().div_ceil(CACHE_LINE_BYTES) }
     }
 
-    /// Asks for one line of it.
+    /// Asks for its first line, and leaves the rest.
     #[inline(always)]
-    fn prefetch_line(self, line: usize) {
-        if line >= self.lines {
-            return;
-        }
-        let address = self.start.wrapping_add(line * CACHE_LINE_BYTES);
+    fn prefetch_line(&mut self) {
+        let address = self.start;
+        self.start = address.wrapping_add(CACHE_LINE_BYTES);
+        // Written out, because the compiler moves the intrinsic behind the whole copy.
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a prefetch reads nothing that the program could see and faults on no address.
         unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+            std::arch::asm!("prefetcht0 [{}]", in(reg) address, options(readonly, nostack, preserves_flags));
         }
         #[cfg(not(target_arch = "x86_64"))]
         let _ = address;
@@ -47,9 +46,9 @@ impl Upcoming {
 /// Asks the processor to have the first bytes of a run at hand soon. Nothing waits for it, and nothing depends on it.
 #[inline]
 pub fn prefetch(bytes: &[u8]) {
-    let run = Upcoming::run(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
-    for line in 0..run.lines {
-        run.prefetch_line(line);
+    let mut run = Upcoming::run(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
+    for _ in 0..run.lines {
+        run.prefetch_line();
     }
 }
 
@@ -76,13 +75,18 @@ fn copy_avx(to: &mut [u8], from: &[u8], next: Upcoming) {
 }
 
 #[inline(always)]
-fn copy_lines(to: &mut [u8], from: &[u8], next: Upcoming) {
+fn copy_lines(to: &mut [u8], from: &[u8], mut next: Upcoming) {
     let (to_lines, to_rest) = to.as_chunks_mut::<CACHE_LINE_BYTES>();
     let (from_lines, from_rest) = from.as_chunks::<CACHE_LINE_BYTES>();
-    for (line, (to, from)) in to_lines.iter_mut().zip(from_lines).enumerate() {
-        next.prefetch_line(line);
+    let ahead = next.lines.min(from_lines.len());
+    let (to_ahead, to_lines) = to_lines.split_at_mut(ahead);
+    let (from_ahead, from_lines) = from_lines.split_at(ahead);
+    for (to, from) in to_ahead.iter_mut().zip(from_ahead) {
+        next.prefetch_line();
         *to = *from;
     }
+    // Nothing more to ask for: the library knows how to copy.
+    to_lines.as_flattened_mut().copy_from_slice(from_lines.as_flattened());
     to_rest.copy_from_slice(from_rest);
 }
 
