@@ -209,20 +209,13 @@ impl MemoryDevice {
     #[inline]
     fn write(&mut self, extent: Extent, sgl: &Sgl, skip: usize) {
         for piece in self.pieces(extent) {
-            let ahead = piece.length <= MEMORY_COPY_AHEAD_BYTES;
-            let mut next = if ahead { self.upcoming(piece) } else { Upcoming::NOTHING };
+            // Lines that are written are fetched as well, but asking for each of them between the stores holds the stores up.
+            if piece.length <= MEMORY_COPY_AHEAD_BYTES {
+                self.upcoming(piece).prefetch();
+            }
             let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
             chunk.map_range(piece.offset, piece.length);
-            let mut to = chunk.bytes_mut(piece.offset, piece.length);
-            if !ahead {
-                sgl.copy_out(skip + piece.at, to);
-                continue;
-            }
-            for from in sgl.range(skip + piece.at, piece.length) {
-                let (head, tail) = to.split_at_mut(from.len());
-                copy(head, from, next);
-                (to, next) = (tail, Upcoming::NOTHING);
-            }
+            sgl.copy_out(skip + piece.at, chunk.bytes_mut(piece.offset, piece.length));
         }
     }
 

@@ -27,6 +27,14 @@ impl Upcoming {
         Self { start: bytes.as_ptr(), lines: bytes.len().div_ceil(CACHE_LINE_BYTES) }
     }
 
+    /// Asks for its first lines, as [`prefetch`] does.
+    #[inline]
+    pub fn prefetch(mut self) {
+        for _ in 0..self.lines.min(PREFETCH_BYTES / CACHE_LINE_BYTES) {
+            self.prefetch_line();
+        }
+    }
+
     /// Asks for its first line, and leaves the rest.
     #[inline(always)]
     fn prefetch_line(&mut self) {
@@ -46,10 +54,7 @@ impl Upcoming {
 /// Asks the processor to have the first bytes of a run at hand soon. Nothing waits for it, and nothing depends on it.
 #[inline]
 pub fn prefetch(bytes: &[u8]) {
-    let mut run = Upcoming::run(&bytes[..bytes.len().min(PREFETCH_BYTES)]);
-    for _ in 0..run.lines {
-        run.prefetch_line();
-    }
+    Upcoming::run(bytes).prefetch();
 }
 
 /// Copies `from` to `to`, and meanwhile asks for as much of `next`.
