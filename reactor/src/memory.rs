@@ -19,7 +19,7 @@ mod entries;
 mod shared;
 
 pub use block::Block;
-pub use copy::{Upcoming, copy, prefetch};
+pub use copy::{Upcoming, copy};
 pub use entries::SharedEntries;
 pub use shared::SharedMemory;
 

@@ -10,7 +10,7 @@
 //! administrator chose with the back end's name.
 
 use reactor::buffer::Sgl;
-use reactor::memory::{Block, Upcoming, copy, prefetch};
+use reactor::memory::{Block, Upcoming, copy};
 
 use crate::ahead::{Ahead, Place};
 use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
@@ -383,7 +383,7 @@ impl IoChannel for MemoryDevice {
         {
             // A short one is fetched while the one before it is copied.
             if piece.length > MEMORY_COPY_AHEAD_BYTES || self.ahead.announce(piece.place()) {
-                prefetch(chunk.bytes(piece.offset, piece.length));
+                Upcoming::run(chunk.bytes(piece.offset, piece.length)).prefetch();
             }
         }
     }

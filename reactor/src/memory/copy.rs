@@ -6,7 +6,7 @@
 //! 310 ns without).
 
 const CACHE_LINE_BYTES: usize = 64;
-/// How much of a run [`prefetch`] asks for. The processor's own prefetcher goes on from there; asking for all of 4 KiB was no
+/// How much of a run [`Upcoming::prefetch`] asks for. The processor's own prefetcher goes on from there; asking for all of 4 KiB was no
 /// faster.
 const PREFETCH_BYTES: usize = 1024;
 
@@ -27,7 +27,7 @@ impl Upcoming {
         Self { start: bytes.as_ptr(), lines: bytes.len().div_ceil(CACHE_LINE_BYTES) }
     }
 
-    /// Asks for its first lines, as [`prefetch`] does.
+    /// Asks the processor to have its first bytes at hand soon. Nothing waits for it, and nothing depends on it.
     #[inline]
     pub fn prefetch(mut self) {
         for _ in 0..self.lines.min(PREFETCH_BYTES / CACHE_LINE_BYTES) {
@@ -49,12 +49,6 @@ impl Upcoming {
         #[cfg(not(target_arch = "x86_64"))]
         let _ = address;
     }
-}
-
-/// Asks the processor to have the first bytes of a run at hand soon. Nothing waits for it, and nothing depends on it.
-#[inline]
-pub fn prefetch(bytes: &[u8]) {
-    Upcoming::run(bytes).prefetch();
 }
 
 /// Copies `from` to `to`, and meanwhile asks for as much of `next`.
@@ -119,8 +113,8 @@ mod tests {
 
     #[test]
     fn any_run_may_be_prefetched() {
-        prefetch(&[]);
-        prefetch(&[1; 100_000]);
+        Upcoming::run(&[]).prefetch();
+        Upcoming::run(&[1; 100_000]).prefetch();
     }
 
     #[test]

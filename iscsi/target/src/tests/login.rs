@@ -98,6 +98,15 @@ fn assert_is_refused(bench: &mut Bench, mut late: Client) {
     assert!(late.end.is_closed());
 }
 
+/// The last connection of a session takes everything; then both are gone.
+fn assert_ends_with_all_it_was_owed(bench: &mut Bench, last: &Client) {
+    while !last.end.is_closed() {
+        assert!(!last.end.recv_now().is_empty(), "whatever it was owed, and then the end");
+        bench.turns();
+    }
+    assert!(bench.ask(CoreMessage::Sessions).is_empty());
+}
+
 #[test]
 fn nothing_joins_a_session_that_has_logged_out() {
     let mut bench = Bench::new();
@@ -108,11 +117,7 @@ fn nothing_joins_a_session_that_has_logged_out() {
     assert!(first.end.is_closed() && !second.end.is_closed(), "the second has not taken everything");
     let late = first.join(&bench, tsih, 2);
     assert_is_refused(&mut bench, late);
-    while !second.end.is_closed() {
-        assert!(!second.end.recv_now().is_empty(), "whatever it was owed, and then the end");
-        bench.turns();
-    }
-    assert!(bench.ask(CoreMessage::Sessions).is_empty());
+    assert_ends_with_all_it_was_owed(&mut bench, &second);
 }
 
 #[test]
@@ -144,11 +149,7 @@ fn nothing_joins_a_session_that_the_target_closes() {
     assert!(first.end.is_closed() && !second.end.is_closed(), "the second has not taken everything");
     let late = first.join(&bench, tsih, 2);
     assert_is_refused(&mut bench, late);
-    while !second.end.is_closed() {
-        assert!(!second.end.recv_now().is_empty(), "whatever it was owed, and then the end");
-        bench.turns();
-    }
-    assert!(bench.ask(CoreMessage::Sessions).is_empty());
+    assert_ends_with_all_it_was_owed(&mut bench, &second);
 }
 
 #[test]
