@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use control::bridge::{DeviceReport, PlaneError};
@@ -20,6 +19,7 @@ use volume::label::Confirmed;
 use volume::shared::Registry;
 
 use super::drive::Driven;
+use super::inbox::Inbox;
 use super::message::{OpenNamespace, OpenedNamespace};
 use super::open;
 use super::take::Facts;
@@ -115,8 +115,6 @@ impl Away {
     }
 }
 
-type Reopened = (u64, Result<OpenedNamespace, PlaneError>);
-
 /// A volume on its way back.
 struct Reopening {
     number: u64,
@@ -127,18 +125,10 @@ struct Reopening {
 }
 
 /// The volumes of devices that have come back, until they are served again.
+#[derive(Default)]
 pub(crate) struct Reopenings {
     all: Vec<Reopening>,
-    next_number: u64,
-    sender: mpsc::Sender<Reopened>,
-    receiver: mpsc::Receiver<Reopened>,
-}
-
-impl Default for Reopenings {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel();
-        Self { all: Vec::new(), next_number: 0, sender, receiver }
-    }
+    inbox: Inbox,
 }
 
 impl Reopenings {
@@ -147,8 +137,7 @@ impl Reopenings {
         for mut open in volumes.into_values() {
             // What was there is looked for, and nothing else is made of it.
             (open.request.create, open.request.confirmed) = (false, Confirmed::Nothing);
-            let number = self.next_number;
-            self.next_number += 1;
+            let number = self.inbox.number();
             self.all.push(Reopening { number, open, again_at: Some(now), problem: None });
         }
     }
@@ -165,7 +154,7 @@ impl Reopenings {
             return false;
         }
         let mut busy = false;
-        while let Ok((number, result)) = self.receiver.try_recv() {
+        while let Some((number, result)) = self.inbox.take() {
             busy = true;
             self.on_opened(now, number, result, registry);
         }
@@ -179,10 +168,7 @@ impl Reopenings {
             let Some(drive) = drives.iter_mut().find(|drive| drive.facts().name.as_str() == device) else {
                 continue;
             };
-            let (sender, number) = (self.sender.clone(), reopening.number);
-            // The receiver is as old as the core.
-            let answer = Box::new(move |result| drop(sender.send((number, result))));
-            drive.open(now, reopening.open.clone(), answer);
+            drive.open(now, reopening.open.clone(), self.inbox.answer(reopening.number));
             reopening.again_at = None;
             busy = true;
         }

@@ -2,14 +2,13 @@
 //!
 //! The label goes along (`volume::label`). While it does, the volume serves as before, and its reservations stay as they are.
 
-use std::sync::mpsc;
-
 use control::bridge::PlaneError;
 use reactor::time::Time;
 use volume::label::{Confirmed, Growth};
 use volume::shared::{Answer, Registry};
 
 use super::drive::Driven;
+use super::inbox::Inbox;
 use super::message::{OpenNamespace, OpenedNamespace};
 use super::open;
 
@@ -23,21 +22,11 @@ struct Growing {
     answer: Answer<Result<u64, PlaneError>>,
 }
 
-type Ended = (u64, Result<OpenedNamespace, PlaneError>);
-
 /// The volumes of a core that are growing.
+#[derive(Default)]
 pub(crate) struct Growths {
     all: Vec<Growing>,
-    next_number: u64,
-    sender: mpsc::Sender<Ended>,
-    receiver: mpsc::Receiver<Ended>,
-}
-
-impl Default for Growths {
-    fn default() -> Self {
-        let (sender, receiver) = mpsc::channel();
-        Self { all: Vec::new(), next_number: 0, sender, receiver }
-    }
+    inbox: Inbox,
 }
 
 fn refused(device: &str, reason: String) -> PlaneError {
@@ -56,8 +45,7 @@ impl Growths {
         if is_growing {
             return answer(Err(refused(&open.device, "the volume is growing already".to_owned())));
         }
-        let number = self.next_number;
-        self.next_number += 1;
+        let number = self.inbox.number();
         self.all.push(Growing { number, open, size_bytes, begun: false, answer });
     }
 
@@ -71,7 +59,7 @@ impl Growths {
             return false;
         }
         let mut busy = false;
-        while let Ok((number, result)) = self.receiver.try_recv() {
+        while let Some((number, result)) = self.inbox.take() {
             busy = true;
             if let Some(at) = self.all.iter().position(|growing| growing.number == number) {
                 let growing = self.all.swap_remove(at);
@@ -93,9 +81,7 @@ impl Growths {
                     let mut open = growing.open.clone();
                     (open.request.create, open.request.confirmed) = (false, Confirmed::Nothing);
                     open.request.growth = Some(Growth { size_bytes: growing.size_bytes, reservations });
-                    let (sender, number) = (self.sender.clone(), growing.number);
-                    // The receiver is as old as the core.
-                    drive.open(now, open, Box::new(move |result| drop(sender.send((number, result)))));
+                    drive.open(now, open, self.inbox.answer(growing.number));
                     growing.begun = true;
                     busy = true;
                     continue;

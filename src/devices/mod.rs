@@ -10,6 +10,7 @@
 pub(crate) mod away;
 pub(crate) mod drive;
 pub(crate) mod growth;
+mod inbox;
 pub(crate) mod keeper;
 pub(crate) mod licence;
 pub(crate) mod message;
