@@ -23,7 +23,7 @@ RESULTS = os.path.join(HERE, "results")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="under three minutes: memory only, short runs")
+    parser.add_argument("--quick", action="store_true", help="some four minutes: memory only, short runs")
     parser.add_argument("--only", action="append", default=[], metavar="WORDS", help="cells with these words, separated by '/': memory/fio/4k-read-1, file, load, bench, idle, wake, poll, wire (repeatable)")
     parser.add_argument("--targets", help="which targets, separated by commas (default: vega,tgt,istgt,canned, and spdk when SPDK_DIR is set)")
     parser.add_argument("--rounds", type=int, help="rounds (default 3, with --quick 2)")

@@ -1,7 +1,8 @@
 """The matrix: which client asks which target for what, in which order.
 
-The order is A B C A B C …: a neighbour that takes the machine for ten seconds then spoils one round of all targets, not all rounds of one.
-While one target is measured the others are stopped (SIGSTOP), so that not even their timers disturb.
+The order is A B C, B C A, C A B …: a neighbour that takes the machine for ten seconds then spoils one round of all targets, not all rounds
+of one, and what comes first in a round is another target each time. While one target is measured the others are stopped (SIGSTOP), so that
+not even their timers disturb.
 """
 
 import statistics
@@ -15,6 +16,12 @@ from .process import Failure, Program, free_port, last_wait, load_average, warni
 LOST_MAX = 0.08
 # so often at most, as long as there are repeats left in the whole measurement.
 ATTEMPTS = 3
+# After a change of the pattern the kernel takes memory for socket buffers that had been idle. A virtual machine's host may have taken it back
+# (free page reporting), so each page faults in the hypervisor, inside the kernel's copy into the socket: what runs first is down to a third of its
+# speed until all of the memory has been there once, which takes about so many seconds. An uncounted run pays for that before any target is measured.
+SETTLE_SECONDS = 2.0
+# With --quick a part of it stays in the first figures; the rotating order gives it to another target in each round.
+SETTLE_SECONDS_QUICK = 0.5
 
 
 CLIENTS = {**clients.CLIENTS, **nvme.CLIENTS}
@@ -59,6 +66,15 @@ class Plan:
     def seconds_of(self, client):
         return self.fio_seconds if client == "fio" else self.load_seconds
 
+    def settle_seconds(self):
+        return SETTLE_SECONDS_QUICK if self.quick else SETTLE_SECONDS
+
+
+def rotated(targets, number):
+    """All of them, in the order of round `number` (the first is 1): each round begins one further on."""
+    first = (number - 1) % max(1, len(targets))
+    return [*targets[first:], *targets[:first]]
+
 
 class Bench:
     """The running targets and what has been measured so far."""
@@ -93,18 +109,36 @@ class Bench:
                 else:
                     nvme.spdk_fill(self.place.programs, self.client_core, target.namespaces[backing])
 
-    def cell(self, target, backing, client, pattern, seconds, number):
-        """One run; repeated while the neighbours took too much of it and there are repeats left."""
-        unit = (target.namespaces if client in nvme.CLIENTS else target.units).get(backing)
-        if unit is None:
-            return
+    def unit_of(self, target, backing, client):
+        """What this client reaches of the target; nothing where they have no protocol or no backing in common."""
+        return (target.namespaces if client in nvme.CLIENTS else target.units).get(backing)
+
+    def run_once(self, unit, client, pattern, seconds):
+        return CLIENTS[client](self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes)
+
+    def cells(self, backing, client, pattern, plan, number):
+        """One run of each target that this client reaches, in the order of the round."""
+        reached = [(target, self.unit_of(target, backing, client)) for target in self.targets.values()]
+        reached = rotated([(target, unit) for target, unit in reached if unit is not None], number)
+        if backing == "memory" and len(reached) > 1:
+            self.settle(*reached[0], client, pattern, plan.settle_seconds())
+        for target, unit in reached:
+            self.cell(target, unit, backing, client, pattern, plan.seconds_of(client), number)
+
+    def settle(self, target, unit, client, pattern, seconds):
+        """The uncounted run before a pattern's first cell (SETTLE_SECONDS). On disk the disk is the limit; beside no other target nothing is compared."""
         self.only(target)
-
-        def measure():
-            return CLIENTS[client](self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes)
-
         try:
-            figures = self.least_disturbed(target.program, measure)
+            self.run_once(unit, client, pattern, seconds)
+        except Failure as failure:
+            # The cell that follows will fail the same way and be reported as missing.
+            self.say(f"settling {target.name}, {client}, {pattern.name}: {failure}")
+
+    def cell(self, target, unit, backing, client, pattern, seconds, number):
+        """One run; repeated while the neighbours took too much of it and there are repeats left."""
+        self.only(target)
+        try:
+            figures = self.least_disturbed(target.program, lambda: self.run_once(unit, client, pattern, seconds))
         except Failure as failure:
             self.say(f"FAILED {target.name}, {backing}, {client}, {pattern.name}: {failure}")
             warnings.add(f"a run failed and is missing: {target.name}, {backing}, {client}, {pattern.name}")
@@ -147,8 +181,7 @@ class Bench:
                 for client in plan.clients_of(backing):
                     for pattern in plan.patterns_of(backing, client):
                         if plan.wants(backing, client, pattern.name):
-                            for target in self.targets.values():
-                                self.cell(target, backing, client, pattern, plan.seconds_of(client), number)
+                            self.cells(backing, client, pattern, plan, number)
                             if (backing, client) == ("file", "bench") and "vega" in self.targets:
                                 self.disk(pattern, plan.fio_seconds, number)
             self.wire(plan, number)
@@ -183,9 +216,11 @@ class Bench:
         try:
             server.wait_listening(port)
             for name, pattern, exchange in wanted:
-                def measure(pattern=pattern, exchange=exchange):
-                    return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, plan.load_seconds)
+                def measure(seconds=plan.load_seconds, pattern=pattern, exchange=exchange):
+                    return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, seconds)
 
+                # What Vega is held against must not pay for the change of the pattern either: that would flatter Vega.
+                measure(plan.settle_seconds())
                 self.note("wire", "memory", name, pattern.name, number, self.least_disturbed(server, measure))
         finally:
             server.stop()
