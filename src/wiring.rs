@@ -15,7 +15,7 @@ use control::model::Listener;
 use control::run::{NodeControl, run_node};
 use iscsi_proto::params::Offers;
 use iscsi_target::message::CoreMessage;
-use iscsi_target::setup::{ChapPause, Settings};
+use iscsi_target::setup::{ChapPause, ChapPauses, Settings};
 use iscsi_target::{Portal, TargetCore};
 use nvmf_target::NvmfCore;
 use reactor::core::{Core, CoreConfig, CoreError, CoreId, CoreThread, available_cores, spawn_core};
@@ -301,6 +301,7 @@ fn listen(
 fn settings(config: &Config, cores: usize, notices: SyncSender<ChapPause>) -> Settings {
     let limits = &config.iscsi.limits;
     let timeouts = &config.iscsi.timeouts;
+    let chap = &config.iscsi.chap;
     let seconds = |s: u32| Duration::from_secs(u64::from(s));
     // The configuration was checked: these fit.
     let bytes = |size: control::model::ByteSize| u32::try_from(size.0).unwrap_or(u32::MAX);
@@ -318,6 +319,12 @@ fn settings(config: &Config, cores: usize, notices: SyncSender<ChapPause>) -> Se
         login_timeout: seconds(timeouts.login_s),
         ping_interval: seconds(timeouts.nop_interval_s),
         ping_timeout: seconds(timeouts.nop_answer_s),
+        chap_pauses: ChapPauses {
+            failures_until_pause: chap.failures_until_pause,
+            first: seconds(chap.pause_first_s),
+            longest: seconds(chap.pause_longest_s),
+            forget: seconds(chap.forget_s),
+        },
         starts_closed: true,
         notices: Some(notices),
     }
@@ -401,3 +408,20 @@ fn announce_memory(index: usize, core: &CoreHandle) {
 
 /// The cores, shared by the plane's threads; taken out to be joined when the node stops.
 pub(crate) type SharedCores = Arc<Mutex<Vec<CoreHandle>>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The target's own defaults hold in tests and simulations: what those prove is what a node without a configuration does.
+    #[test]
+    fn the_configured_pauses_reach_the_target_and_are_its_own_by_default() {
+        let mut config = Config::default();
+        let pauses = |config: &Config| settings(config, 1, mpsc::sync_channel(1).0).chap_pauses;
+        assert_eq!(pauses(&config), ChapPauses::default());
+        let chap = &mut config.iscsi.chap;
+        (chap.failures_until_pause, chap.pause_first_s, chap.pause_longest_s, chap.forget_s) = (7, 8, 9, 10);
+        let [first, longest, forget] = [8, 9, 10].map(Duration::from_secs);
+        assert_eq!(pauses(&config), ChapPauses { failures_until_pause: 7, first, longest, forget });
+    }
+}

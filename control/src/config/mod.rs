@@ -6,6 +6,7 @@
 mod device;
 mod environment;
 mod error;
+mod iscsi;
 mod load;
 mod nvmf;
 mod objects;
@@ -13,13 +14,13 @@ mod objects;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::Deserialize;
 
 pub use device::{DeviceConfig, DevicePlace};
 pub use environment::Environment;
 pub use error::ConfigError;
+pub use iscsi::{IscsiChap, IscsiConfig, IscsiLimits, IscsiTimeouts, PortalConfig};
 pub use load::{load, load_text};
 pub use nvmf::{ListenerConfig, NvmfConfig, NvmfLimits, NvmfTimeouts};
 pub(crate) use objects::default_block_size;
@@ -135,119 +136,6 @@ impl Default for ReactorConfig {
     }
 }
 
-/// A portal (RFC 7143, section 4.1.3).
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PortalConfig {
-    /// Address and port to listen on.
-    pub listen: SocketAddr,
-    /// Address that discovery tells initiators, where it differs (NAT, a service address): `host:port`.
-    #[serde(default)]
-    pub advertise: Option<String>,
-    /// Portal group that it belongs to.
-    #[serde(default = "default_tag")]
-    pub tag: u16,
-}
-
-fn default_tag() -> u16 {
-    1
-}
-
-impl PortalConfig {
-    /// What discovery answers: `address:port,tag`.
-    pub fn target_address(&self) -> String {
-        match &self.advertise {
-            Some(address) => format!("{address},{}", self.tag),
-            None => format!("{},{}", self.listen, self.tag),
-        }
-    }
-}
-
-/// `[iscsi]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IscsiConfig {
-    /// Where it listens.
-    #[serde(rename = "portal")]
-    pub portals: Vec<PortalConfig>,
-    /// `[iscsi.limits]`.
-    pub limits: IscsiLimits,
-    /// `[iscsi.timeouts]`.
-    pub timeouts: IscsiTimeouts,
-}
-
-impl Default for IscsiConfig {
-    fn default() -> Self {
-        let listen = SocketAddr::from(([127, 0, 0, 1], 3260));
-        Self {
-            portals: vec![PortalConfig { listen, advertise: None, tag: 1 }],
-            limits: IscsiLimits::default(),
-            timeouts: IscsiTimeouts::default(),
-        }
-    }
-}
-
-/// `[iscsi.limits]`: what the target offers at login (RFC 7143, section 13) and holds at most.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IscsiLimits {
-    /// `MaxConnections`, 1 to 8.
-    pub connections_per_session: u16,
-    /// Sessions of the node.
-    pub sessions: u32,
-    /// `MaxRecvDataSegmentLength` that the target declares.
-    pub max_recv_data_segment_bytes: ByteSize,
-    /// `MaxBurstLength`.
-    pub max_burst_bytes: ByteSize,
-    /// `FirstBurstLength`.
-    pub first_burst_bytes: ByteSize,
-    /// `MaxOutstandingR2T`.
-    pub outstanding_r2t: u16,
-    /// Width of the command window of a session.
-    pub queue_depth: u16,
-}
-
-impl Default for IscsiLimits {
-    fn default() -> Self {
-        Self {
-            connections_per_session: 8,
-            sessions: 4096,
-            max_recv_data_segment_bytes: ByteSize(256 << 10),
-            max_burst_bytes: ByteSize(1 << 20),
-            first_burst_bytes: ByteSize(256 << 10),
-            outstanding_r2t: 4,
-            queue_depth: 128,
-        }
-    }
-}
-
-/// `[iscsi.timeouts]`.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IscsiTimeouts {
-    /// A connection must have logged in by then, in seconds.
-    pub login_s: u32,
-    /// A connection that was silent for so long is asked with NOP-In, in seconds.
-    pub nop_interval_s: u32,
-    /// It is closed when it has not answered by then, in seconds.
-    pub nop_answer_s: u32,
-    /// How long commands in flight, of either protocol, may take when the node stops, in seconds.
-    pub drain_s: u32,
-}
-
-impl Default for IscsiTimeouts {
-    fn default() -> Self {
-        Self { login_s: 15, nop_interval_s: 10, nop_answer_s: 20, drain_s: 10 }
-    }
-}
-
-impl IscsiTimeouts {
-    /// [`Self::drain_s`] as a duration.
-    pub fn drain(&self) -> Duration {
-        Duration::from_secs(u64::from(self.drain_s))
-    }
-}
-
 /// `[api]`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -308,7 +196,7 @@ impl Config {
 
     /// Relations between values, which the types cannot hold.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        self.validate_iscsi()?;
+        self.iscsi.validate()?;
         self.nvmf.validate()?;
         if let Cores::List(list) = &self.reactor.cores {
             let different: BTreeSet<_> = list.iter().collect();
@@ -335,57 +223,11 @@ impl Config {
         self.targets.iter().try_for_each(TargetConfig::validate)?;
         self.subsystems.iter().try_for_each(SubsystemConfig::validate)
     }
+}
 
-    fn validate_iscsi(&self) -> Result<(), ConfigError> {
-        let IscsiConfig { portals, limits, timeouts } = &self.iscsi;
-        ConfigError::check("iscsi.portal", !portals.is_empty(), || {
-            "at least one portal is needed".to_owned()
-        })?;
-        for (at, portal) in portals.iter().enumerate() {
-            ConfigError::check(format!("iscsi.portal[{at}].tag"), portal.tag != 0, || {
-                "portal group tag 0 is reserved; use 1 to 65535".to_owned()
-            })?;
-            let twice =
-                portals[..at].iter().any(|other| other.listen == portal.listen && portal.listen.port() != 0);
-            ConfigError::check(format!("iscsi.portal[{at}].listen"), !twice, || {
-                format!("{} is listed twice", portal.listen)
-            })?;
-        }
-        ConfigError::check(
-            "iscsi.limits.connections_per_session",
-            (1..=8).contains(&limits.connections_per_session),
-            || format!("{} is outside of 1 to 8", limits.connections_per_session),
-        )?;
-        // RFC 7143, sections 13.12 to 13.14: 512 to 2^24 - 1, and FirstBurstLength <= MaxBurstLength.
-        for (key, value) in [
-            ("iscsi.limits.max_recv_data_segment_bytes", limits.max_recv_data_segment_bytes),
-            ("iscsi.limits.max_burst_bytes", limits.max_burst_bytes),
-            ("iscsi.limits.first_burst_bytes", limits.first_burst_bytes),
-        ] {
-            ConfigError::check(key, (512..1 << 24).contains(&value.0), || {
-                format!("{value} is outside of 512 to 16777215 bytes (RFC 7143, section 13)")
-            })?;
-        }
-        ConfigError::check(
-            "iscsi.limits.first_burst_bytes",
-            limits.first_burst_bytes <= limits.max_burst_bytes,
-            || "it must not exceed iscsi.limits.max_burst_bytes (RFC 7143, section 13.14)".to_owned(),
-        )?;
-        ConfigError::check("iscsi.limits.queue_depth", (1..=1024).contains(&limits.queue_depth), || {
-            format!("{} is outside of 1 to 1024", limits.queue_depth)
-        })?;
-        ConfigError::check(
-            "iscsi.limits.outstanding_r2t",
-            (1..=64).contains(&limits.outstanding_r2t),
-            || format!("{} is outside of 1 to 64", limits.outstanding_r2t),
-        )?;
-        ConfigError::check("iscsi.limits.sessions", (1..=4096).contains(&limits.sessions), || {
-            format!("{} is outside of 1 to 4096", limits.sessions)
-        })?;
-        ConfigError::check("iscsi.timeouts.login_s", (1..=300).contains(&timeouts.login_s), || {
-            format!("{} is outside of 1 to 300 seconds", timeouts.login_s)
-        })
-    }
+/// The tag of a portal or listener that names none.
+fn default_tag() -> u16 {
+    1
 }
 
 #[cfg(test)]

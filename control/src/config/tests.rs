@@ -20,6 +20,7 @@ const KEYS: &str = "
     name data_dir cores idle spin_us buffer_bytes stall_us listen advertise tag
     connections_per_session sessions max_recv_data_segment_bytes max_burst_bytes first_burst_bytes
     outstanding_r2t queue_depth login_s nop_interval_s nop_answer_s drain_s socket allow_remote
+    failures_until_pause pause_first_s pause_longest_s forget_s
     format level size block_size backing uuid core alias portal_group_tag luns auth_method role
     secret_file allow header_digest data_digest io_queues_per_controller
     in_capsule_data_bytes connect_s
@@ -107,6 +108,39 @@ fn relations_are_checked() {
     assert!(refusal("[iscsi.limits]\nmax_burst_bytes = '16MiB'").contains("16777215"));
     assert!(refusal("[reactor]\ncores = [1, 1]").contains("none twice"));
     assert!(refusal("[reactor]\nbuffer_bytes = 1").contains("16MiB"));
+}
+
+#[test]
+fn pauses_after_wrong_chap_answers_are_checked() {
+    let chap = |text: &str| format!("[iscsi.chap]\n{text}");
+    let edges =
+        read(&chap("failures_until_pause = 1\npause_first_s = 9\npause_longest_s = 9\nforget_s = 10"));
+    let edges = edges.unwrap().iscsi.chap;
+    assert_eq!((edges.failures_until_pause, edges.pause_longest_s, edges.forget_s), (1, 9, 10));
+    for (key, values) in [
+        ("failures_until_pause", "0 1001"),
+        ("pause_first_s", "0 3601"),
+        ("pause_longest_s", "0 3601"),
+        ("forget_s", "0 86401"),
+    ] {
+        for value in values.split(' ') {
+            let text = refusal(&chap(&format!("{key} = {value}")));
+            assert!(text.starts_with(&format!("iscsi.chap.{key}: {value} is outside of 1 to ")), "{text}");
+        }
+    }
+    assert_eq!(
+        refusal(&chap("pause_first_s = 33")),
+        "iscsi.chap.pause_longest_s: 32 is shorter than iscsi.chap.pause_first_s, 33; raise it or lower pause_first_s"
+    );
+    let forgotten = refusal(&chap("forget_s = 32"));
+    assert!(
+        forgotten.starts_with("iscsi.chap.forget_s: 32 is not longer than iscsi.chap.pause_longest_s, 32, ")
+    );
+    assert!(forgotten.ends_with("raise it or lower pause_longest_s"));
+    assert_eq!(
+        refusal(&chap("pause_first = 1")),
+        "test.toml: unknown key iscsi.chap.pause_first; did you mean iscsi.chap.pause_first_s?"
+    );
 }
 
 #[test]

@@ -103,6 +103,7 @@ impl TargetCore {
     ) -> Self {
         Self {
             accepting: !settings.starts_closed,
+            guard: Guard::new(settings.chap_pauses),
             settings,
             core: core.clone(),
             endpoint,
@@ -111,7 +112,6 @@ impl TargetCore {
             connections: Slots::with_limit(CONNECTIONS_PER_CORE_MAX),
             logins: 0,
             login_sources: BTreeMap::new(),
-            guard: Guard::default(),
             sessions: Slots::with_limit(SESSIONS_PER_CORE_MAX),
             targets: Slots::with_limit(VOLUMES_PER_CORE_MAX),
             target_names: BTreeMap::new(),

@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use reactor::time::Time;
 
-use crate::limits::{
-    CHAP_FAILURES_FREE, CHAP_FORGET, CHAP_PAUSE_FIRST, CHAP_PAUSE_LONGEST, CHAP_PEERS_MAX, CHAP_PROVEN_MAX,
-};
+use crate::limits::{CHAP_PEERS_MAX, CHAP_PROVEN_MAX};
+use crate::setup::ChapPauses;
 
 /// What failures are counted of: an address (of IPv6 its network), or one name there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +34,19 @@ struct Record {
 }
 
 /// The failures of a core.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Guard {
+    pauses: ChapPauses,
     records: BTreeMap<Peer, Record>,
 }
 
 impl Guard {
+    pub fn new(pauses: ChapPauses) -> Self {
+        assert!(pauses.failures_until_pause > 0, "a pause comes after a wrong answer");
+        assert!(pauses.first <= pauses.longest && pauses.longest < pauses.forget, "{pauses:?}");
+        Self { pauses, records: BTreeMap::new() }
+    }
+
     /// True while an answer of this peer is not looked at.
     pub fn is_paused(&self, address: IpAddr, initiator_name: &str, now: Time) -> bool {
         let record = self.records.get(&self.peer(address, initiator_name));
@@ -53,12 +59,12 @@ impl Guard {
         self.make_room(&peer, now);
         let fresh = Record { failures: 0, paused_until: Time::ZERO, seen: now };
         let record = self.records.entry(peer).or_insert(fresh);
-        if now.since(record.seen) >= CHAP_FORGET {
+        if now.since(record.seen) >= self.pauses.forget {
             record.failures = 0;
         }
         record.failures = record.failures.saturating_add(1);
         record.seen = now;
-        let pause = pause_after(record.failures)?;
+        let pause = pause_after(self.pauses, record.failures)?;
         record.paused_until = now.after(pause);
         Some(pause)
     }
@@ -95,10 +101,10 @@ impl Guard {
 }
 
 /// The first failures are free: a typing error. Then each pause is twice as long as the one before, up to the longest.
-fn pause_after(failures: u32) -> Option<Duration> {
-    let doublings = failures.checked_sub(CHAP_FAILURES_FREE)?;
-    let pause = 1u32.checked_shl(doublings).and_then(|factor| CHAP_PAUSE_FIRST.checked_mul(factor));
-    Some(pause.unwrap_or(CHAP_PAUSE_LONGEST).min(CHAP_PAUSE_LONGEST))
+fn pause_after(pauses: ChapPauses, failures: u32) -> Option<Duration> {
+    let doublings = failures.checked_sub(pauses.failures_until_pause)?;
+    let pause = 1u32.checked_shl(doublings).and_then(|factor| pauses.first.checked_mul(factor));
+    Some(pause.unwrap_or(pauses.longest).min(pauses.longest))
 }
 
 /// Who has one address of an IPv6 network has all of its last 64 bits.

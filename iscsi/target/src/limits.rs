@@ -55,8 +55,8 @@ pub const BARRIERS_PER_CORE_MAX: usize =
 pub const DISCOVERY_SESSIONS_MAX: usize = 64;
 /// What a discovery session may have to send before it takes no more input.
 pub const DISCOVERY_BACKLOG_BYTES: usize = 64 * 1024;
-/// Wrong CHAP answers in a row until the first pause.
-pub const CHAP_FAILURES_FREE: u32 = 5;
+/// Wrong CHAP answers in a row until the first pause, unless the settings say otherwise; likewise the next three.
+pub const CHAP_FAILURES_UNTIL_PAUSE: u32 = 5;
 /// The first pause; each further wrong answer doubles it.
 pub const CHAP_PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause: initiators try a login for longer than that, so one with the right secret gets in by itself.
@@ -74,6 +74,7 @@ pub const LOGINS_PER_SOURCE_MAX: usize = LOGINS_PER_CORE_MAX / 2;
 pub const SEND_EARLY_BYTES: usize = 256 * 1024;
 
 const _: () = {
+    assert!(CHAP_FAILURES_UNTIL_PAUSE > 0);
     assert!(CHAP_PAUSE_FIRST.as_nanos() <= CHAP_PAUSE_LONGEST.as_nanos());
     assert!(CHAP_PAUSE_LONGEST.as_nanos() < CHAP_FORGET.as_nanos(), "a pause is remembered until it ends");
     assert!(CHAP_PROVEN_MAX < CHAP_PEERS_MAX);

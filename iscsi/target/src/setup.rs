@@ -8,7 +8,10 @@ use std::time::Duration;
 use iscsi_proto::chap::Secret;
 use iscsi_proto::params::{DigestPolicy, Offers};
 
-use crate::limits::{LOGIN_TIMEOUT, PING_INTERVAL, PING_TIMEOUT, QUEUE_DEPTH_DEFAULT, SESSIONS_PER_CORE_MAX};
+use crate::limits::{
+    CHAP_FAILURES_UNTIL_PAUSE, CHAP_FORGET, CHAP_PAUSE_FIRST, CHAP_PAUSE_LONGEST, LOGIN_TIMEOUT,
+    PING_INTERVAL, PING_TIMEOUT, QUEUE_DEPTH_DEFAULT, SESSIONS_PER_CORE_MAX,
+};
 
 /// What the target offers and how long it waits; the same on every core.
 #[derive(Clone, Debug)]
@@ -25,11 +28,38 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// A connection that answers no ping, or takes no byte, for so long is closed.
     pub ping_timeout: Duration,
+    /// How long wrong answers to CHAP challenges make wait.
+    pub chap_pauses: ChapPauses,
     /// Take no connection before [`crate::message::CoreMessage::Accept`], so that nobody is told that a target does not
     /// exist which merely has not been restored yet.
     pub starts_closed: bool,
     /// Who writes the log hears of pauses here. What finds no room is only counted.
     pub notices: Option<SyncSender<ChapPause>>,
+}
+
+/// What wrong answers to CHAP challenges, counted for each address, bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChapPauses {
+    /// With so many in a row the first pause begins; at least one.
+    pub failures_until_pause: u32,
+    /// The first pause; each further wrong answer doubles it.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// Wrong answers are forgotten after so long without another. Longer than [`Self::longest`]: a pause is remembered until
+    /// it ends.
+    pub forget: Duration,
+}
+
+impl Default for ChapPauses {
+    fn default() -> Self {
+        Self {
+            failures_until_pause: CHAP_FAILURES_UNTIL_PAUSE,
+            first: CHAP_PAUSE_FIRST,
+            longest: CHAP_PAUSE_LONGEST,
+            forget: CHAP_FORGET,
+        }
+    }
 }
 
 /// Wrong answers to CHAP challenges, after which no answer of the same peer is looked at for a while. It holds no secret.
@@ -54,6 +84,7 @@ impl Default for Settings {
             login_timeout: LOGIN_TIMEOUT,
             ping_interval: PING_INTERVAL,
             ping_timeout: PING_TIMEOUT,
+            chap_pauses: ChapPauses::default(),
             starts_closed: false,
             notices: None,
         }

@@ -3,11 +3,12 @@
 use iscsi_proto::chap::Secret;
 use iscsi_proto::login::{LoginIdentity, LoginPolicy};
 use iscsi_proto::params::SessionType;
+use iscsi_proto::pdu::LoginStatus;
 use reactor::sim::NetFaults;
 
 use super::*;
 use crate::policy::Policy;
-use crate::setup::User;
+use crate::setup::{ChapPauses, User};
 
 #[test]
 fn connections_wait_until_the_targets_are_there() {
@@ -21,6 +22,48 @@ fn connections_wait_until_the_targets_are_there() {
     assert_eq!((answer[0], answer[36]), (0x23, 0));
 }
 
+fn user(name: &str) -> User {
+    User { name: name.into(), secret: Secret::new(b"0123456789abcdef").expect("long enough"), mutual: None }
+}
+
+/// The status of a login in which the challenge is answered wrongly.
+fn guess(bench: &mut Bench) -> [u8; 2] {
+    let mut client = Client::connect(&bench.world, 1);
+    let names = format!("InitiatorName=iqn.2026-01.io.vega:i1\0TargetName={TARGET}\0AuthMethod=CHAP\0");
+    let wrong = format!("CHAP_N=alice\0CHAP_R=0x{}\0", "00".repeat(16));
+    let mut answer = [0; 48];
+    // The security stage, and from its end to the operational one.
+    for (flags, keys) in [(0x00, names.as_str()), (0x00, "CHAP_A=5\0"), (0x81, wrong.as_str())] {
+        assert_eq!((answer[36], answer[37]), (0, 0), "it goes on to the challenge");
+        let mut header = [0; 48];
+        header[..2].copy_from_slice(&[0x43, flags]);
+        header[8..14].copy_from_slice(&[0x80, 0, 0, 0, 0, 1]);
+        client.send(&header, keys.as_bytes());
+        answer = client.answer(bench);
+    }
+    [answer[36], answer[37]]
+}
+
+#[test]
+fn who_guesses_waits_as_the_settings_say() {
+    let [first, longest, forget] = [3, 4, 9].map(Duration::from_secs);
+    let chap_pauses = ChapPauses { failures_until_pause: 2, first, longest, forget };
+    let mut bench = Bench::with(Settings { chap_pauses, ..Settings::default() });
+    let key = bench.target.target_names[TARGET];
+    bench.target.targets.get_mut(key).unwrap().setup.auth = Auth::Chap(vec![user("alice")]);
+    let (wrong, not_now) = (LoginStatus::AUTHENTICATION_FAILURE, LoginStatus::SERVICE_UNAVAILABLE);
+    let (wrong, not_now) = ([wrong.class, wrong.detail], [not_now.class, not_now.detail]);
+    assert_eq!([guess(&mut bench), guess(&mut bench), guess(&mut bench)], [wrong, wrong, not_now]);
+    for pause in [first, longest, longest] {
+        bench.pass(pause.saturating_sub(Duration::from_millis(1)));
+        assert_eq!(guess(&mut bench), not_now);
+        bench.pass(Duration::from_millis(1));
+        assert_eq!([guess(&mut bench), guess(&mut bench)], [wrong, not_now]);
+    }
+    bench.pass(forget);
+    assert_eq!([guess(&mut bench), guess(&mut bench), guess(&mut bench)], [wrong, wrong, not_now]);
+}
+
 #[test]
 fn a_connection_joins_only_the_session_of_its_own_user() {
     let mut bench = Bench::new();
@@ -31,11 +74,6 @@ fn a_connection_joins_only_the_session_of_its_own_user() {
     entry.chap_user = Some("alice".into());
     let (tsih, window) = (entry.tsih, entry.session.command_window());
     let key = target.target_names[TARGET];
-    let user = |name: &str| User {
-        name: name.into(),
-        secret: Secret::new(b"0123456789abcdef").expect("long enough"),
-        mutual: None,
-    };
     target.targets.get_mut(key).unwrap().setup.auth = Auth::Chap(vec![user("alice"), user("bob")]);
     let policy = Policy {
         targets: &target.targets,
