@@ -14,12 +14,12 @@ const CUT_WITHIN_BYTES: usize = 16 * 1024;
 /// Vectors that a call with a cut run takes at most.
 const CUT_VECTORS: usize = 64;
 
-/// What comes behind the vectors of a call.
+/// What comes in this turn, behind what waits now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
-    /// More bytes, in this turn: whatever is left over goes with them.
+    /// More bytes: whatever is left over goes with them.
     More,
-    /// Nothing in this turn.
+    /// Nothing.
     Nothing,
 }
 
@@ -38,14 +38,19 @@ impl Gather {
         Self { segment_bytes: stream.segment_bytes(), sent_whole: false }
     }
 
-    /// Sends what should go now; how many bytes the stream took. `Ok(0)`: what is shown waits for the next turn.
+    /// Sends what should go now of the first `filled` of the `vectors`; how many bytes the stream took. `Ok(0)`: what is shown
+    /// waits for the next turn. When every vector is filled, more waits than they show, which comes behind them whatever `behind`
+    /// says.
     #[inline]
     pub fn send(
         &mut self,
         stream: &mut dyn Stream,
         vectors: &[IoSlice<'_>],
+        filled: usize,
         behind: Behind,
     ) -> Result<usize, StreamError> {
+        let behind = if filled == vectors.len() { Behind::More } else { behind };
+        let vectors = &vectors[..filled];
         let bytes = vectors.iter().map(|vector| vector.len()).sum::<usize>();
         let now_bytes = self.now_bytes(bytes, behind);
         match now_bytes {
@@ -139,10 +144,13 @@ mod tests {
         let mut stream = Recorder { segment_bytes, calls: Vec::new() };
         let mut gather = Gather::new(&stream);
         while !waiting.is_empty() {
-            let shown: Vec<_> =
-                waiting.iter().take(64).map(|length| IoSlice::new(&bytes[..*length])).collect();
-            let behind = if waiting.len() > shown.len() { Behind::More } else { Behind::Nothing };
-            let mut sent = gather.send(&mut stream, &shown, behind).expect("a recorder takes everything");
+            let mut vectors = [IoSlice::new(&[]); 64];
+            let filled = waiting.len().min(vectors.len());
+            for (vector, length) in vectors.iter_mut().zip(&waiting) {
+                *vector = IoSlice::new(&bytes[..*length]);
+            }
+            let sent = gather.send(&mut stream, &vectors, filled, Behind::Nothing);
+            let mut sent = sent.expect("a recorder takes everything");
             if sent == 0 {
                 break;
             }

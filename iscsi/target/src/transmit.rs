@@ -83,8 +83,7 @@ impl TargetCore {
                 if count == 0 {
                     break;
                 }
-                let behind = if count == SEND_VECTORS { Behind::More } else { behind };
-                let sent = gather.send(&mut *connection.stream, &vectors[..count], behind);
+                let sent = gather.send(&mut *connection.stream, &vectors, count, behind);
                 if let Ok(sent) = sent {
                     entry.session.tx_advance(index, sent);
                 }

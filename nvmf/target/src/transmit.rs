@@ -71,8 +71,7 @@ impl NvmfCore {
             if count == 0 {
                 break;
             }
-            let behind = if count == SEND_VECTORS { Behind::More } else { behind };
-            match gather.send(&mut *connection.stream, &vectors[..count], behind) {
+            match gather.send(&mut *connection.stream, &vectors, count, behind) {
                 Ok(0) => return self.touch(key),
                 Ok(sent) => {
                     connection.queue.tx_advance(sent);

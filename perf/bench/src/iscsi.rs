@@ -250,8 +250,7 @@ impl Connection {
             let mut vectors = [IoSlice::new(&[]); VECTORS];
             let data = |slot: u32| &session.slots[slot as usize].data[..];
             let count = session.outbox.chunks(data, &session.keys, &mut vectors);
-            let behind = if count == VECTORS { Behind::More } else { Behind::Nothing };
-            match gather.send(&mut **stream, &vectors[..count], behind) {
+            match gather.send(&mut **stream, &vectors, count, Behind::Nothing) {
                 Ok(0) => break,
                 Ok(sent) => session.advance(sent),
                 Err(StreamError::WouldBlock) => self.send_blocked = true,

@@ -113,8 +113,7 @@ impl QueuePair {
             if count == 0 {
                 break;
             }
-            let behind = if count == SEND_VECTORS { Behind::More } else { Behind::Nothing };
-            match gather.send(&mut **stream, &vectors[..count], behind) {
+            match gather.send(&mut **stream, &vectors, count, Behind::Nothing) {
                 Ok(0) => break,
                 Ok(sent) => self.queue.tx_advance(sent),
                 Err(StreamError::WouldBlock) => {
