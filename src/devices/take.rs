@@ -170,9 +170,7 @@ impl Loans {
         let was_bound = plan.already().is_empty();
         plan.execute()?;
         let way = device.no_iommu.then_some(Way::NoIommu);
-        // The same text is an address there.
-        let there = address.to_string().parse().expect("a PCI address is one in both crates");
-        match VfioDevice::open(there, way) {
+        match VfioDevice::open(address, way) {
             Ok(opened) => {
                 tracing::info!(device = %device.name, "{}", opened.report());
                 Ok((opened, was_bound))

@@ -27,8 +27,6 @@ pub struct AddressError {
 /// Devices of a bus, and functions of a device.
 const DEVICE_MAX: u32 = 0x1F;
 const FUNCTION_MAX: u32 = 7;
-/// Host bridges behind a volume management device have domains of five digits.
-const DOMAIN_MAX: u32 = 0xF_FFFF;
 
 fn hexadecimal(text: &str, digits: std::ops::RangeInclusive<usize>, max: u32) -> Option<u32> {
     let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
@@ -45,7 +43,8 @@ impl FromStr for PciAddress {
             let (rest, device) = rest.rsplit_once(':')?;
             let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0000", rest));
             Some(Self {
-                domain: hexadecimal(domain, 4..=5, DOMAIN_MAX)?,
+                // Host bridges behind a volume management device have domains of five digits, virtual hosts of up to eight.
+                domain: hexadecimal(domain, 4..=8, u32::MAX)?,
                 bus: u8::try_from(hexadecimal(bus, 2..=2, 0xFF)?).ok()?,
                 device: u8::try_from(hexadecimal(device, 2..=2, DEVICE_MAX)?).ok()?,
                 function: u8::try_from(hexadecimal(function, 1..=1, FUNCTION_MAX)?).ok()?,
@@ -87,6 +86,7 @@ mod tests {
             ("01:00.0", "0000:01:00.0"),
             ("10000:E1:1f.7", "10000:e1:1f.7"),
             ("abcd:ff:00.1", "abcd:ff:00.1"),
+            ("89ABCDEF:00:00.0", "89abcdef:00:00.0"),
         ] {
             assert_eq!(text.parse::<PciAddress>().unwrap().to_string(), written);
         }
@@ -97,7 +97,12 @@ mod tests {
             "0000:01:20.0",
             "1:00.0",
             "0000:1:00.0",
-            "000000:01:00.0",
+            "000:01:00.0",
+            "000000000:01:00.0",
+            "0000:01:00.00",
+            "0000:01:00.0 ",
+            ".",
+            ":",
             "0000:01:00.0/..",
             "../../x",
             "0000:+1:00.0",

@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nvme::device::{Device, DeviceError, DmaMemory, PoolMapping};
+use nvme_pci::PciAddress;
 use reactor::buffer::BufferPool;
 use reactor::memory::{MemoryError, MemoryKind, MemoryRegion, SharedMemory};
 
@@ -14,7 +15,7 @@ use crate::attendant::{Attendant, Closed};
 use crate::error::{Request, VfioError, Way};
 use crate::function::{Function, Reset};
 use crate::open::{self, Refusals};
-use crate::pci::{PciAddress, System};
+use crate::pci::System;
 use crate::registers::Registers;
 use crate::report::Report;
 use crate::sys::{Errno, Mappable};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::pci::PciAddress;
+use nvme_pci::PciAddress;
 
 /// A function of a group, and the driver it has.
 #[derive(Clone, Debug, PartialEq, Eq)]

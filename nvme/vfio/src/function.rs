@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nvme_pci::PciAddress;
 use vfio_bindings::bindings::vfio;
 
 use crate::chain::{Dependents, Region};
 use crate::error::{Request, VfioError};
 use crate::limits::INTERRUPT_VECTORS_MAX;
 use crate::open::Refusals;
-use crate::pci::PciAddress;
 use crate::space::Space;
 use crate::sys::{self, Errno};
 

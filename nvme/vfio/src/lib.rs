@@ -3,7 +3,7 @@
 //! It is: taking a function over and saying why that fails ([`VfioError`]), its registers, its view of memory, its interrupts
 //! and resets, and giving it back.
 //! It is not: the driver of a controller (that is `nvme`), or the way from the kernel's driver to vfio-pci and back
-//! (that is `nvme_pci`).
+//! (that is `nvme_pci`, of which it knows addresses only).
 //!
 //! Reading order: `pci`, `chain` and `iova` (plain data); `sys` and `registers` (the islands); `open`, `space`, `function`,
 //! `attendant`, `device`.
@@ -26,5 +26,5 @@ mod sys;
 pub use device::{Tether, VfioDevice};
 pub use error::{Holder, Member, Request, VfioError, Way};
 pub use function::Reset;
-pub use pci::{NotAnAddress, PciAddress};
+pub use nvme_pci::PciAddress;
 pub use report::Report;

@@ -6,13 +6,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use nvme_pci::PciAddress;
 use vfio_bindings::bindings::vfio;
 
 use crate::chain::SpaceInfo;
 use crate::error::{Request, VfioError, Way};
 use crate::iova::Iovas;
 use crate::limits::DMA_ENTRIES_DEFAULT;
-use crate::pci::{PciAddress, System};
+use crate::pci::System;
 use crate::space::{Space, Tables};
 use crate::sys::{self, Errno};
 

@@ -1,58 +1,16 @@
 //! What sysfs and procfs say about a function: its driver, its group, the other functions of that group, who has it open.
 
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
+
+use nvme_pci::PciAddress;
 
 use crate::error::{Holder, Member};
 use crate::limits::{NAMED_HOLDERS_MAX, NAMED_MEMBERS_MAX};
 
 /// Drivers that do not hold a group back: ports between buses, and drivers that do no DMA of their own.
 const HARMLESS_DRIVERS: [&str; 3] = ["vfio-pci", "pcieport", "pci-stub"];
-
-/// Where a function is: domain, bus, device and function, as `0000:00:04.0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PciAddress {
-    domain: u32,
-    bus: u8,
-    device: u8,
-    function: u8,
-}
-
-/// Not the address of a PCI function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a PCI address; one looks like 0000:03:00.0 (see: vega disk list)")]
-pub struct NotAnAddress;
-
-impl FromStr for PciAddress {
-    type Err = NotAnAddress;
-
-    /// Reads `0000:03:00.0`, or `03:00.0` for domain 0.
-    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
-        fn hex(text: &str, digits: std::ops::RangeInclusive<usize>) -> Result<u32, NotAnAddress> {
-            let plain = digits.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-            if plain { u32::from_str_radix(text, 16).map_err(|_| NotAnAddress) } else { Err(NotAnAddress) }
-        }
-        let (rest, function) = text.rsplit_once('.').ok_or(NotAnAddress)?;
-        let (rest, device) = rest.rsplit_once(':').ok_or(NotAnAddress)?;
-        let (domain, bus) = rest.rsplit_once(':').unwrap_or(("0000", rest));
-        // Domains of virtual hosts have up to eight digits.
-        let (domain, bus) = (hex(domain, 4..=8)?, hex(bus, 2..=2)? as u8);
-        let (device, function) = (hex(device, 2..=2)?, hex(function, 1..=1)?);
-        if device > 0x1f || function > 7 {
-            return Err(NotAnAddress);
-        }
-        Ok(Self { domain, bus, device: device as u8, function: function as u8 })
-    }
-}
-
-impl fmt::Display for PciAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:04x}:{:02x}:{:02x}.{:x}", self.domain, self.bus, self.device, self.function)
-    }
-}
 
 /// The kernel's view of its PCI functions, below `/` or, in tests, elsewhere.
 #[derive(Clone, Debug)]
@@ -137,35 +95,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    #[test]
-    fn addresses_are_read_and_shown_as_the_kernel_does() {
-        for (text, shown) in [
-            ("0000:00:04.0", "0000:00:04.0"),
-            ("3b:1f.7", "0000:3b:1f.7"),
-            ("10000:E1:00.0", "10000:e1:00.0"),
-        ] {
-            assert_eq!(text.parse::<PciAddress>().map(|address| address.to_string()), Ok(shown.to_owned()));
-        }
-        for text in [
-            "",
-            ".",
-            ":",
-            "0000:00:04",
-            "00:04.8",
-            "00:20.0",
-            "0:04.0",
-            "000:00:04.0",
-            "0000:00:04.00",
-            "00:+4.0",
-            "../../0000:00:04.0",
-            "0000:00:04.0 ",
-            "nvme0",
-            "000000000:00:04.0",
-        ] {
-            assert_eq!(text.parse::<PciAddress>(), Err(NotAnAddress), "{text:?}");
-        }
-    }
 
     fn add(system: &System, address: &str, driver: Option<&str>, group: Option<u32>) {
         let folder = system.path("/sys/bus/pci/devices").join(address);

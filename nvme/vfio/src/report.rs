@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use nvme_pci::PciAddress;
+
 use crate::error::Way;
 use crate::function::Reset;
-use crate::pci::PciAddress;
 
 /// What was opened, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -36,10 +36,8 @@ pub fn take(
     plan.execute()?;
     let mut borrowed = Borrowed { host, address, device: None, was_bound, notes };
     let way = no_iommu.then_some(Way::NoIommu);
-    // The same text is an address there.
-    let there = address.to_string().parse().expect("a PCI address is one in both crates");
     // What was taken goes back when it cannot be opened.
-    borrowed.device = Some(VfioDevice::open(there, way)?);
+    borrowed.device = Some(VfioDevice::open(address, way)?);
     Ok(borrowed)
 }
 
