@@ -1,8 +1,6 @@
 //! Devices and volumes that grow: the label goes along, whatever cuts it short.
 
-use reactor::buffer::Sgl;
-
-use super::tests::{DEVICE_BYTES, SIZE_BYTES, device, pool, read, request, run, write};
+use super::tests::{DEVICE_BYTES, Failing, SIZE_BYTES, device, pool, read, request, run, write};
 use super::*;
 use crate::memory::MemoryDevice;
 
@@ -43,33 +41,15 @@ fn check(device: &mut dyn IoChannel, found: &Labelled, was_bytes: u64, is_bytes:
     assert_eq!(read(device, was_bytes / 512 - 1)[0], 0x5A, "a block of the volume");
 }
 
-/// A device that stops to write after some I/Os, as its machine does.
-struct Cut {
-    below: MemoryDevice,
-    left: usize,
-}
-
-impl IoChannel for Cut {
-    fn info(&self) -> BdevInfo {
-        self.below.info()
-    }
-
-    fn submit(&mut self, io: Io) -> Option<Done> {
-        let changes = io.op.changes_blocks();
-        if changes && self.left == 0 {
-            return Some(Done { tag: io.tag, status: IoStatus::WriteError { lba: 0 }, sgl: Sgl::empty() });
-        }
-        self.left -= usize::from(changes);
-        self.below.submit(io)
-    }
-
-    fn poll(&mut self, out: &mut Vec<Done>, budget: usize) {
-        self.below.poll(out, budget);
-    }
-
-    fn in_flight(&self) -> usize {
-        self.below.in_flight()
-    }
+/// A device that stops to write after `left` of its writes, as its machine does.
+fn cut(below: MemoryDevice, mut left: usize) -> Failing<impl FnMut(&Op) -> bool> {
+    let fails = move |op: &Op| {
+        let changes = op.changes_blocks();
+        let is_over = changes && left == 0;
+        left = left.saturating_sub(usize::from(changes));
+        is_over
+    };
+    Failing { below, fails }
 }
 
 #[test]
@@ -124,7 +104,7 @@ fn growth_that_is_cut_short_leaves_the_volume_before_or_after_it() {
     for (from_bytes, to_bytes) in [(FULL_BYTES, LARGER_BYTES - LABEL_AREA_BYTES), (SIZE_BYTES, FULL_BYTES)] {
         let mut outcomes = [0, 0];
         for left in 0.. {
-            let mut cut = Cut { below: volume(from_bytes), left };
+            let mut cut = cut(volume(from_bytes), left);
             if to_bytes > FULL_BYTES {
                 assert!(cut.below.grow(LARGER_BYTES / 512));
             }

@@ -141,13 +141,13 @@ fn reservations_are_kept_in_the_label_area() {
     assert_eq!(store.in_flight(), 0);
 }
 
-/// A device whose I/O of one kind fails.
-struct Broken {
-    below: MemoryDevice,
-    fails: fn(&Op) -> bool,
+/// A device of which some I/Os fail: those that `fails` says it of.
+pub(super) struct Failing<F> {
+    pub below: MemoryDevice,
+    pub fails: F,
 }
 
-impl IoChannel for Broken {
+impl<F: FnMut(&Op) -> bool> IoChannel for Failing<F> {
     fn info(&self) -> BdevInfo {
         self.below.info()
     }
@@ -178,7 +178,7 @@ fn a_device_that_fails_at_any_step_is_not_opened() {
         |op| matches!(op, Op::Flush),
     ];
     for (at, fails) in steps.into_iter().enumerate() {
-        let mut broken = Broken { below: device(512), fails };
+        let mut broken = Failing { below: device(512), fails };
         let error = run(&mut broken, request(7)).expect_err("a step fails");
         assert!(matches!(error, LabelError::Io { writing, .. } if writing == (at > 0)), "{error}");
         if at <= 2 {
