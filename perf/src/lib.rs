@@ -5,7 +5,7 @@
 //! `canned`), and the cases whose instructions are counted (binary `icount`). It is not: part of the product
 //! (nothing depends on it), nor the harness (`run.py` starts these programs, pins them and compares).
 //!
-//! Reading order: [`spin`], [`exchange`], [`canned`], then the binaries.
+//! Reading order: [`spin`], [`exchange`], [`canned`], [`program`], then the binaries.
 #![forbid(unsafe_code)]
 
 pub mod canned;
@@ -13,4 +13,5 @@ pub mod exchange;
 pub mod initiator;
 pub mod load;
 pub mod outbox;
+pub mod program;
 pub mod spin;

@@ -8,15 +8,14 @@ use std::time::Duration;
 
 use nvme::device::Device;
 use nvme::testing::NullDevice;
-use nvme::{Config, Controller, IoDone, IoOp, Outcome, QueuePair, Request};
+use nvme::{Controller, IoDone, IoOp, Outcome, QueuePair, Request};
 use nvme_spec::NvmOpcode;
 use nvme_spec::register::{completion_doorbell, submission_doorbell};
 use reactor::buffer::{BufferPool, Sgl, SizeClass};
 use reactor::time::Time;
 
 use crate::blocks::{BLOCK_BYTES, LOGICAL_BLOCKS};
-
-const ENTRIES: u16 = 256;
+use crate::bring_up::{ENTRIES, bring_up};
 
 struct Machine {
     device: NullDevice,
@@ -30,27 +29,9 @@ struct Machine {
 impl Machine {
     fn new(depth: u64) -> Self {
         let device = NullDevice::new(9);
-        let config = Config { io_queue_entries: ENTRIES, ..Config::default() };
-        let mut controller = Controller::new(device.clone(), config, None).expect("memory");
-        let mut now = Time::ZERO;
-        controller.start(now);
-        let mut turn = |controller: &mut Controller<NullDevice>| {
-            now = now.after(Duration::from_millis(1));
-            controller.poll(now);
-            now
-        };
-        while !controller.is_ready() {
-            turn(&mut controller);
-        }
         let pool = BufferPool::heap(&SizeClass::for_budget(8 << 20));
-        let ticket = controller.claim_queue().expect("one is free");
-        let mut queue = QueuePair::new(device.clone(), ticket, &pool).expect("memory");
-        queue.attach(controller.namespace(1).expect("it has one").clone());
-        let mut done = Vec::with_capacity(ENTRIES.into());
-        while !queue.is_live() {
-            let now = turn(&mut controller);
-            queue.poll(now, 32, &mut done);
-        }
+        let (controller, queue, now) = bring_up(&device, &pool, |_| {});
+        let done = Vec::with_capacity(ENTRIES.into());
         let lists = (0..depth).map(|_| pool.alloc(BLOCK_BYTES).expect("room")).collect();
         Self { device, _controller: controller, queue, lists, done, now }
     }

@@ -4,7 +4,7 @@
 //! The count of 2n iterations minus the count of n, divided by n, is the cost of one: start-up cancels out.
 //! Counts do not depend on the neighbours of a shared machine, so a change of one percent is visible where a
 //! clock shows noise of twenty. `icount list` names the cases. Reading order: `command`, this file, `blocks`, `pipe`,
-//! `path` (iSCSI), `nvme` (NVMe/TCP), `driver` (user-space NVMe). `icount-emulated` has cases over another device: in one program
+//! `path` (iSCSI), `nvme` (NVMe/TCP), `bring_up`, `driver` (user-space NVMe). `icount-emulated` has cases over another device: in one program
 //! with these, functions that both share would be inlined into neither, and the counts would tell of the program.
 //!
 //! `icount time CASE` says what the clock says of the same function, for reports that show both (`driver.py`).
@@ -16,6 +16,7 @@
 )]
 
 mod blocks;
+mod bring_up;
 mod command;
 mod driver;
 mod nvme;

@@ -6,17 +6,14 @@
 //! `load ADDRESS TARGET LUN fill BYTES DEPTH 0`: writes every block once;
 //! `load ADDRESS TARGET LUN hold SESSIONS 0 SECONDS`: sessions that are logged in and silent.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program: its output is its purpose"
-)]
+#![allow(clippy::print_stdout, reason = "a command-line program: its output is its purpose")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use perf::initiator::Initiator;
-use perf::load::{self, Load, Outcome, Until};
+use perf::load::{self, Load, Until};
+use perf::program::{self, Finished};
 
 const USAGE: &str = "usage: load ADDRESS TARGET LUN read|write|randread|randwrite|wake|fill|hold BYTES|SESSIONS DEPTH|PAUSE_MS SECONDS";
 const NAME: &str = "iqn.2026-01.io.vega:load";
@@ -25,31 +22,19 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// How often a silent session looks for the target's pings.
 const HOLD_TURN: Duration = Duration::from_millis(200);
 
-type Finished<T> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
-    match run() {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(e) => {
-            eprintln!("load: {e}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("load", run)
 }
 
-fn run() -> Finished<String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, target, lun, pattern, bytes, depth, seconds] = arguments.as_slice() else {
+fn run(words: &[&str]) -> Finished<String> {
+    let &[address, target, lun, pattern, bytes, depth, seconds] = words else {
         return Err(USAGE.into());
     };
     let (lun, bytes, depth): (u8, u32, u32) = (lun.parse()?, bytes.parse()?, depth.parse()?);
     let measured = Duration::try_from_secs_f64(seconds.parse()?)?;
     let timed = Until::Elapsed { warm_up: WARM_UP, measured };
     let steady = Load { write: false, random: false, bytes, depth, pause: Duration::ZERO };
-    let (load, until) = match pattern.as_str() {
+    let (load, until) = match pattern {
         "read" => (steady, timed),
         "write" => (Load { write: true, ..steady }, timed),
         "randread" => (Load { random: true, ..steady }, timed),
@@ -64,7 +49,9 @@ fn run() -> Finished<String> {
     };
     let mut initiator = Initiator::login(address, NAME, target, lun, 0)?;
     let outcome = load::run(&mut initiator, load, until)?;
-    Ok(line(&outcome, load.bytes))
+    Ok(program::figures(outcome.rate(), load.bytes, outcome.failed, &QUANTILES, |quantile| {
+        outcome.latency_us(quantile)
+    }))
 }
 
 fn hold(address: &str, target: &str, lun: u8, sessions: u32, time: Duration) -> Finished<String> {
@@ -81,20 +68,4 @@ fn hold(address: &str, target: &str, lun: u8, sessions: u32, time: Duration) -> 
         }
     }
     Ok(format!("{{\"released\":{sessions}}}"))
-}
-
-fn line(outcome: &Outcome, bytes: u32) -> String {
-    let percentiles: Vec<String> = QUANTILES
-        .iter()
-        .filter_map(|quantile| {
-            Some(format!("\"{}\":{:.2}", quantile * 100.0, outcome.latency_us(*quantile)?))
-        })
-        .collect();
-    format!(
-        "{{\"iops\":{:.1},\"bytes_per_second\":{:.0},\"failed\":{},\"latency_us\":{{{}}}}}",
-        outcome.rate(),
-        outcome.rate() * f64::from(bytes),
-        outcome.failed,
-        percentiles.join(",")
-    )
 }

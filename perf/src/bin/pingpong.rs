@@ -2,24 +2,23 @@
 //! SECONDS` on the other. And what a wake-up costs: `pingpong serve-asleep ADDRESS`, `pingpong wake ADDRESS REQUEST RESPONSE
 //! PAUSE_MS SECONDS`. One JSON line.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program: its output is its purpose"
-)]
+#![allow(clippy::print_stderr, reason = "a command-line program: its output is its purpose")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use perf::exchange::{self, Outcome, Shape, Waiting};
+use perf::program::{self, Finished};
 
 const USAGE: &str = "usage: pingpong serve|serve-asleep ADDRESS | pingpong run ADDRESS REQUEST_BYTES RESPONSE_BYTES DEPTH SECONDS | pingpong wake ADDRESS REQUEST_BYTES RESPONSE_BYTES PAUSE_MS SECONDS";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let result = match words.as_slice() {
+    program::main("pingpong", run)
+}
+
+fn run(words: &[&str]) -> Finished<String> {
+    match *words {
         ["serve", address] => serve(address, Waiting::Spinning),
         ["serve-asleep", address] => serve(address, Waiting::Sleeping),
         ["run", address, request, response, depth, seconds] => {
@@ -29,19 +28,11 @@ fn main() -> ExitCode {
             client(address, [request, response, "1"], seconds, pause_ms)
         }
         _ => Err(USAGE.into()),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("pingpong: {e}");
-            ExitCode::FAILURE
-        }
     }
 }
 
-type Finished = Result<(), Box<dyn std::error::Error>>;
-
-fn serve(address: &str, waiting: Waiting) -> Finished {
+/// One client after the other, without an end.
+fn serve(address: &str, waiting: Waiting) -> Finished<String> {
     let listener = TcpListener::bind(address)?;
     loop {
         let (stream, _) = listener.accept()?;
@@ -51,14 +42,18 @@ fn serve(address: &str, waiting: Waiting) -> Finished {
     }
 }
 
-fn client(address: &str, [request, response, depth]: [&str; 3], seconds: &str, pause_ms: &str) -> Finished {
+fn client(
+    address: &str,
+    [request, response, depth]: [&str; 3],
+    seconds: &str,
+    pause_ms: &str,
+) -> Finished<String> {
     let shape = Shape::checked(request.parse()?, response.parse()?, depth.parse()?)?;
     let measured = Duration::try_from_secs_f64(seconds.parse()?)?;
     let pause = Duration::from_millis(pause_ms.parse()?);
     let stream = TcpStream::connect(address)?;
     let outcome = exchange::run(stream, shape, Duration::from_millis(300), measured, pause)?;
-    println!("{}", line(shape, &outcome));
-    Ok(())
+    Ok(line(shape, &outcome))
 }
 
 fn line(shape: Shape, outcome: &Outcome) -> String {

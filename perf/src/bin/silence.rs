@@ -3,11 +3,7 @@
 //! `silence ADDRESS NQN NSID hold HOSTS SECONDS`: hosts with an I/O queue each that are connected and silent;
 //! `silence ADDRESS NQN NSID read PAUSE_MS SECONDS`: one read of 4 KiB after every pause, or with 0 one after the other.
 #![forbid(unsafe_code)]
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line program: its output is its purpose"
-)]
+#![allow(clippy::print_stdout, reason = "a command-line program: its output is its purpose")]
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -15,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use nvme_host::sqe::opcode;
 use nvme_host::{Association, Command, Digests, Identity, Sqe};
+use perf::program::{self, Finished};
 
 const USAGE: &str = "usage: silence ADDRESS NQN NSID hold|read HOSTS|PAUSE_MS SECONDS";
 const QUANTILES: [f64; 6] = [0.01, 0.5, 0.9, 0.95, 0.99, 1.0];
@@ -23,27 +20,15 @@ const READ_BYTES: u32 = 4096;
 /// Reads go to places this many apart, so that nothing is near the one before.
 const STRIDE: u64 = 7919;
 
-type Finished<T> = Result<T, Box<dyn std::error::Error>>;
-
 fn main() -> ExitCode {
-    match run() {
-        Ok(line) => {
-            println!("{line}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("silence: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main("silence", run)
 }
 
-fn run() -> Finished<String> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [address, nqn, nsid, verb, number, seconds] = arguments.as_slice() else { return Err(USAGE.into()) };
+fn run(words: &[&str]) -> Finished<String> {
+    let &[address, nqn, nsid, verb, number, seconds] = words else { return Err(USAGE.into()) };
     let (address, nsid): (SocketAddr, u32) = (address.parse()?, nsid.parse()?);
     let time = Duration::try_from_secs_f64(seconds.parse()?)?;
-    match verb.as_str() {
+    match verb {
         "hold" => hold(address, nqn, number.parse()?, time),
         "read" => read(address, nqn, nsid, Duration::from_millis(number.parse()?), time),
         _ => Err(USAGE.into()),
@@ -97,17 +82,9 @@ fn read(address: SocketAddr, nqn: &str, nsid: u32, pause: Duration, time: Durati
 fn line(mut latencies_ns: Vec<u64>, time: Duration) -> String {
     latencies_ns.sort_unstable();
     let rate = latencies_ns.len() as f64 / time.as_secs_f64();
-    let at = |quantile: f64| {
+    let latency_us = |quantile: f64| {
         let rank = (quantile * latencies_ns.len() as f64).ceil() as usize;
         latencies_ns.get(rank.saturating_sub(1)).map(|ns| *ns as f64 / 1000.0)
     };
-    let percentiles: Vec<String> = QUANTILES
-        .iter()
-        .filter_map(|quantile| Some(format!("\"{}\":{:.2}", quantile * 100.0, at(*quantile)?)))
-        .collect();
-    let bytes_per_second = rate * f64::from(READ_BYTES);
-    let latency = percentiles.join(",");
-    format!(
-        "{{\"iops\":{rate:.1},\"bytes_per_second\":{bytes_per_second:.0},\"failed\":0,\"latency_us\":{{{latency}}}}}"
-    )
+    program::figures(rate, READ_BYTES, 0, &QUANTILES, latency_us)
 }

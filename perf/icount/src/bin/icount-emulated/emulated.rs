@@ -4,14 +4,15 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use nvme::{Config, Controller, IoDone, IoOp, QueuePair, Request};
+use nvme::{Controller, IoDone, IoOp, QueuePair, Request};
 use nvme_emulated::{ControllerConfig, EmulatedController, EmulatedDevice, Format, NamespaceConfig};
 use reactor::buffer::{BufferPool, LentSgl, Sgl, SizeClass};
 use reactor::time::Time;
 
+use crate::bring_up::{ENTRIES, bring_up};
+
 const BLOCK_BYTES: usize = 4096;
 const LOGICAL_BLOCKS: u64 = 8;
-const ENTRIES: u16 = 256;
 /// Places that are visited one after the other; all are written before anything is counted.
 const PLACES: u64 = 256;
 const STEP_COMMANDS: u32 = 256;
@@ -37,29 +38,12 @@ impl Machine {
             ..ControllerConfig::default()
         };
         let emulated = EmulatedController::new(config).expect("a configuration of a controller");
-        let device = emulated.device();
-        let config = Config { io_queue_entries: ENTRIES, ..Config::default() };
-        let mut controller = Controller::new(device.clone(), config, None).expect("memory");
-        let mut now = Time::ZERO;
-        controller.start(now);
-        let mut turn = |controller: &mut Controller<EmulatedDevice>| {
-            now = now.after(Duration::from_millis(1));
-            controller.poll(now);
-            emulated.step(now, STEP_COMMANDS);
-            now
-        };
-        while controller.namespace(1).is_none() {
-            turn(&mut controller);
-        }
         let pool = pool(depth);
-        let ticket = controller.claim_queue().expect("one is free");
-        let mut queue = QueuePair::new(device, ticket, &pool).expect("memory");
-        queue.attach(controller.namespace(1).expect("it has one").clone());
-        let mut done = Vec::with_capacity(ENTRIES.into());
-        while !queue.is_live() {
-            let now = turn(&mut controller);
-            queue.poll(now, 32, &mut done);
-        }
+        let step = |now| {
+            emulated.step(now, STEP_COMMANDS);
+        };
+        let (controller, queue, now) = bring_up(&emulated.device(), &pool, step);
+        let done = Vec::with_capacity(ENTRIES.into());
         let lists = (0..depth).map(|_| pool.alloc(BLOCK_BYTES).expect("room")).collect();
         let mut this = Self { emulated, controller, queue, lists, done, now };
         // The first pass takes the memory of the medium.

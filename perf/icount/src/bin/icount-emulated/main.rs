@@ -6,6 +6,8 @@
     reason = "a command-line program: its output is its purpose"
 )]
 
+#[path = "../../bring_up.rs"]
+mod bring_up;
 #[path = "../../command.rs"]
 mod command;
 mod emulated;
