@@ -10,84 +10,26 @@ use initiator::{Session, Wire, WireError};
 use crate::failure::{Context, Outcome};
 use crate::limits;
 use crate::options::Options;
-use crate::process::Held;
 use crate::report::Report;
+use crate::scene::{self, Attack, Scene};
 use crate::server::{Offer, Server, Unit};
-use crate::witness::Witness;
-use crate::{hostile_login, hostile_scsi, hostile_session};
-
-/// A named attack.
-pub type Attack = (&'static str, fn(&Server, u64) -> Outcome);
-
-/// Completions of the witness after each attack.
-const PROGRESS: u64 = 50;
+use crate::{hostile_login, hostile_scsi, hostile_session, iscsi_witness};
 
 /// Runs the suite.
 pub fn run(report: &mut Report, options: &Options) {
     let attacks: Vec<Attack> =
         [hostile_login::ATTACKS, hostile_session::ATTACKS, hostile_scsi::ATTACKS].concat();
-    let mut stage = match Stage::set(options) {
-        Ok(stage) => stage,
-        Err(failure) => return report.record("start", Err(failure)),
-    };
-    for (name, attack) in attacks {
-        report.check(name, || stage.attack(attack, options.seed));
-        if stage.is_spoiled() {
-            // The check has failed; the others still deserve a process and a witness.
-            if let Some(Err(failure)) = stage.witness.take().map(Witness::finish) {
-                crate::report::say(&format!("    {failure}"));
-            }
-            match Stage::set(options) {
-                Ok(fresh) => stage = fresh,
-                Err(failure) => return report.record("start_again", Err(failure)),
-            }
-        }
-    }
-    report.check("nothing_is_left", || stage.close());
+    scene::attack(report, options, set, &attacks);
     for (name, attack) in hostile_login::CHAP_ATTACKS {
         report.check(name, || hostile_login::with_chap(options, *attack));
     }
     report.check("chap_challenges_differ_over_a_restart", || hostile_login::challenges_of_two_lives(options));
 }
 
-/// One server for all attacks, so that what they leave behind adds up.
-struct Stage {
-    server: Server,
-    witness: Option<Witness>,
-    held: Held,
-}
-
-impl Stage {
-    fn set(options: &Options) -> Outcome<Self> {
-        let server = Server::start(options, Offer::of(&[Unit::file(64), Unit::memory(64)]))?;
-        let witness = Witness::start(&server, 1)?;
-        witness.ensure_progress(1000)?;
-        let held = server.held()?;
-        Ok(Self { server, witness: Some(witness), held })
-    }
-
-    fn attack(&mut self, attack: fn(&Server, u64) -> Outcome, seed: u64) -> Outcome {
-        let outcome = attack(&self.server, seed);
-        self.server.ensure_alive()?;
-        outcome?;
-        if let Some(witness) = &self.witness {
-            witness.ensure_progress(PROGRESS)?;
-        }
-        Ok(())
-    }
-
-    fn is_spoiled(&mut self) -> bool {
-        self.server.ensure_alive().is_err() || self.witness.as_ref().is_none_or(Witness::has_ended)
-    }
-
-    fn close(&mut self) -> Outcome {
-        self.server.ensure_alive()?;
-        self.server.ensure_returned(self.held)?;
-        if let Some(witness) = self.witness.take() {
-            witness.finish()?;
-        }
-        self.server.ensure_buffers_home()
-    }
+fn set(options: &Options) -> Outcome<Scene> {
+    let server = Server::start(options, Offer::of(&[Unit::file(64), Unit::memory(64)]))?;
+    let witness = iscsi_witness::start(&server, 1)?;
+    Scene::of(server, witness)
 }
 
 /// How a connection took what it was sent.

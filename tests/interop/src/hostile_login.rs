@@ -6,11 +6,12 @@ use initiator::pdu::{Digests, FINAL, IMMEDIATE, Pdu, opcode, parse_text, text_se
 use initiator::{Login, LoginOutcome, Wire, WireError};
 
 use crate::failure::{Context, Failure, Outcome, ensure, fail};
-use crate::hostile::{Attack, volley};
+use crate::hostile::volley;
 use crate::limits;
 use crate::load::OTHER_ADDRESS;
 use crate::options::Options;
 use crate::process::eventually;
+use crate::scene::Attack;
 use crate::seed::Seed;
 use crate::server::{INITIATOR_NAME, Offer, Server, TARGET_NAME, Unit};
 

@@ -5,9 +5,9 @@ use initiator::scsi::{self, status};
 use initiator::{Command, Session};
 
 use crate::failure::{Context, Outcome, ensure};
-use crate::hostile::Attack;
 use crate::hostile_session::session;
 use crate::restart::good;
+use crate::scene::Attack;
 use crate::server::Server;
 
 /// The attacks.

@@ -5,8 +5,9 @@ use initiator::scsi::{self, status};
 use initiator::{Command, Session, WireError};
 
 use crate::failure::{Context, Outcome, ensure, fail};
-use crate::hostile::{Attack, Reaction, reaction};
+use crate::hostile::{Reaction, reaction};
 use crate::restart::good;
+use crate::scene::Attack;
 use crate::seed::Seed;
 use crate::server::Server;
 

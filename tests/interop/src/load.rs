@@ -8,35 +8,22 @@ use std::time::Duration;
 use initiator::pdu::{Pdu, opcode};
 use initiator::scsi::{self, status};
 use initiator::{Command, LoginOutcome, Session, Wire, WireError};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::failure::{Context, Outcome, ensure, fail};
 use crate::limits;
 use crate::options::Options;
-use crate::process::Held;
 use crate::report::Report;
 use crate::restart::good;
+use crate::scene::{self, BACKLOG_KIB_MAX, PROGRESS, Scene};
 use crate::server::{Offer, Server, Unit};
-use crate::slow_readers;
-use crate::witness::Witness;
+use crate::{iscsi_witness, slow_readers};
 
-/// Completions of the witness that each storm must leave room for.
-pub const PROGRESS: u64 = 1000;
-/// What many peers that ask for much and take or send nothing may make the target keep, beyond its start.
-pub const BACKLOG_KIB_MAX: u64 = 256 * 1024;
 /// What the target may keep for each connection that has said nothing yet.
 const SILENT_KIB_MAX: u64 = 32;
 /// Connections of one address in a flood: more than one address may have.
 const FLOOD: usize = 3000;
 /// An address of this machine that is not the one everything else comes from.
 pub const OTHER_ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-
-/// A server, what it held at first, and a witness on its second unit.
-pub struct Scene {
-    pub server: Server,
-    pub held: Held,
-    pub witness: Witness,
-}
 
 /// Runs the suite.
 pub fn run(report: &mut Report, options: &Options) {
@@ -55,33 +42,17 @@ pub fn run(report: &mut Report, options: &Options) {
     report.check("resets_under_load", || scene(options, |scene| resets(scene, scaled(500))));
 }
 
-/// Sets a scene, lets `storm` loose, and looks whether everything is as before.
+/// Sets a scene with the witness on the second unit, lets `storm` loose, and looks whether everything is as before.
 fn scene(options: &Options, storm: impl FnOnce(&mut Scene) -> Outcome) -> Outcome {
-    raise_descriptor_limit()?;
+    scene::raise_descriptor_limit()?;
     let server = Server::start(options, Offer::of(&[Unit::memory(64), Unit::memory(64)]))?;
-    let witness = Witness::start(&server, 1)?;
-    // Buffers that are used for the first time are no leak; so the baseline is taken in full motion.
-    witness.ensure_progress(PROGRESS)?;
-    let held = server.held()?;
-    let mut scene = Scene { server, held, witness };
+    let witness = iscsi_witness::start(&server, 1)?;
+    let mut scene = Scene::of(server, witness)?;
     storm(&mut scene)?;
-    scene.server.ensure_alive()?;
-    scene.witness.ensure_progress(PROGRESS).context("after the storm")?;
-    scene.server.ensure_returned(scene.held)?;
-    scene.witness.finish()?;
-    scene.server.ensure_buffers_home()?;
-    let mut session = scene.server.session(1).context("after the storm")?;
-    session.settle(scene.server.lun(0))?;
+    let server = scene.close().context("after the storm")?;
+    let mut session = server.session(1).context("after the storm")?;
+    session.settle(server.lun(0))?;
     Ok(session.logout()?)
-}
-
-/// A thousand connections are more than the usual soft limit allows both ends.
-fn raise_descriptor_limit() -> Outcome {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
-    Ok(())
 }
 
 fn many_sessions(scene: &mut Scene, connections: usize) -> Outcome {

@@ -9,18 +9,12 @@ use nvme_host::{Association, Command, Pdu, Queue, Sqe, Wire, WireError, kind};
 
 use crate::failure::{Context, Outcome, ensure};
 use crate::limits;
-use crate::nvmf_witness::NvmfWitness;
 use crate::options::Options;
-use crate::process::Held;
 use crate::report::Report;
+use crate::scene::{self, Attack, Scene};
 use crate::server::{Offer, Server, Unit};
-use crate::{nvmf_hostile_command, nvmf_hostile_pdu};
+use crate::{nvmf_hostile_command, nvmf_hostile_pdu, nvmf_witness};
 
-/// A named attack.
-pub type Attack = (&'static str, fn(&Server, u64) -> Outcome);
-
-/// Completions of the witness after each attack.
-const PROGRESS: u64 = 50;
 /// The host that attacks.
 pub const HOST: u16 = 1;
 /// The namespace that is attacked; the witness has the other one.
@@ -30,65 +24,14 @@ const WITNESS_NSID: u32 = 2;
 /// Runs the suite.
 pub fn run(report: &mut Report, options: &Options) {
     let attacks: Vec<Attack> = [nvmf_hostile_pdu::ATTACKS, nvmf_hostile_command::ATTACKS].concat();
-    let mut stage = match Stage::set(options) {
-        Ok(stage) => stage,
-        Err(failure) => return report.record("start", Err(failure)),
-    };
-    for (name, attack) in attacks {
-        report.check(name, || stage.attack(attack, options.seed));
-        if stage.is_spoiled() {
-            // The check has failed; the others still deserve a process and a witness.
-            if let Some(Err(failure)) = stage.witness.take().map(NvmfWitness::finish) {
-                crate::report::say(&format!("    {failure}"));
-            }
-            match Stage::set(options) {
-                Ok(fresh) => stage = fresh,
-                Err(failure) => return report.record("start_again", Err(failure)),
-            }
-        }
-    }
-    report.check("nothing_is_left", || stage.close());
+    scene::attack(report, options, set, &attacks);
 }
 
-/// One server for all attacks, so that what they leave behind adds up.
-struct Stage {
-    server: Server,
-    witness: Option<NvmfWitness>,
-    held: Held,
-}
-
-impl Stage {
-    fn set(options: &Options) -> Outcome<Self> {
-        let units = [Unit::file(64), Unit::memory(64)];
-        let server = Server::start(options, Offer::of(&units).with_listeners(2))?;
-        let witness = NvmfWitness::start(&server, WITNESS_NSID)?;
-        witness.ensure_progress(1000)?;
-        let held = server.held()?;
-        Ok(Self { server, witness: Some(witness), held })
-    }
-
-    fn attack(&mut self, attack: fn(&Server, u64) -> Outcome, seed: u64) -> Outcome {
-        let outcome = attack(&self.server, seed);
-        self.server.ensure_alive()?;
-        outcome?;
-        if let Some(witness) = &self.witness {
-            witness.ensure_progress(PROGRESS)?;
-        }
-        Ok(())
-    }
-
-    fn is_spoiled(&mut self) -> bool {
-        self.server.ensure_alive().is_err() || self.witness.as_ref().is_none_or(NvmfWitness::has_ended)
-    }
-
-    fn close(&mut self) -> Outcome {
-        self.server.ensure_alive()?;
-        self.server.ensure_returned(self.held)?;
-        match self.witness.take() {
-            Some(witness) => witness.finish(),
-            None => Ok(()),
-        }
-    }
+fn set(options: &Options) -> Outcome<Scene> {
+    let units = [Unit::file(64), Unit::memory(64)];
+    let server = Server::start(options, Offer::of(&units).with_listeners(2))?;
+    let witness = nvmf_witness::start(&server, WITNESS_NSID)?;
+    Scene::of(server, witness)
 }
 
 /// How a connection took what it was sent.

@@ -8,8 +8,9 @@ use nvme_host::{Command, Digests, Identity, Pdu, Queue, Sqe, WireError, kind};
 
 use crate::failure::{Context, Outcome, ensure};
 use crate::nvmf_hostile::{
-    Attack, HOST, NSID, Reaction, ensure_content, fill, good, queues, reaction, shoot, volley,
+    HOST, NSID, Reaction, ensure_content, fill, good, queues, reaction, shoot, volley,
 };
+use crate::scene::Attack;
 use crate::server::{SUBSYSTEM_NQN, Server};
 
 /// In this order.

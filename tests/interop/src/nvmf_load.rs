@@ -4,32 +4,21 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nvme_host::sqe::opcode;
 use nvme_host::{Association, Command, Digests, Pdu, Queue, Sqe, Wire, WireError};
 
 use crate::failure::{Context, Outcome, ensure};
 use crate::limits;
 use crate::nvmf_hostile::good;
-use crate::nvmf_witness::NvmfWitness;
+use crate::nvmf_witness;
 use crate::options::Options;
 use crate::process::Held;
 use crate::report::Report;
+use crate::scene::{self, BACKLOG_KIB_MAX, PROGRESS, Scene};
 use crate::server::{Offer, Server, Unit};
 
-/// Completions of the witness that each storm must leave room for.
-const PROGRESS: u64 = 1000;
-/// What many stuck readers may make the target keep, beyond its start: far less than they asked for.
-const BACKLOG_KIB_MAX: u64 = 256 * 1024;
 const NSID: u32 = 1;
 const WITNESS_NSID: u32 = 2;
-
-/// A server, what it held at first, and a witness on its second namespace.
-struct Scene {
-    server: Server,
-    held: Held,
-    witness: NvmfWitness,
-}
 
 /// Runs the suite.
 pub fn run(report: &mut Report, options: &Options) {
@@ -46,25 +35,15 @@ pub fn run(report: &mut Report, options: &Options) {
     report.check("resets_under_load", || scene(options, |scene| resets(scene, scaled(500))));
 }
 
-/// Sets a scene, lets `storm` loose, and looks whether everything is as before.
+/// Sets a scene with the witness on the second namespace, lets `storm` loose, and looks whether everything is as before.
 fn scene(options: &Options, storm: impl FnOnce(&mut Scene) -> Outcome) -> Outcome {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    if soft < hard {
-        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
-    }
+    scene::raise_descriptor_limit()?;
     let server = Server::start(options, Offer::of(&[Unit::memory(64), Unit::memory(64)]).with_listeners(1))?;
-    let witness = NvmfWitness::start(&server, WITNESS_NSID)?;
-    // Buffers that are used for the first time are no leak; so the baseline is taken in full motion.
-    witness.ensure_progress(PROGRESS)?;
-    let held = server.held()?;
-    let mut scene = Scene { server, held, witness };
+    let witness = nvmf_witness::start(&server, WITNESS_NSID)?;
+    let mut scene = Scene::of(server, witness)?;
     storm(&mut scene)?;
-    scene.server.ensure_alive()?;
-    scene.witness.ensure_progress(PROGRESS).context("after the storm")?;
-    scene.server.ensure_returned(scene.held)?;
-    scene.witness.finish()?;
-    scene.server.ensure_buffers_home()?;
-    let mut association = scene.server.association(1).context("after the storm")?;
+    let server = scene.close().context("after the storm")?;
+    let mut association = server.association(1).context("after the storm")?;
     association.identify(1, 0)?;
     Ok(association.end()?)
 }
@@ -154,7 +133,7 @@ fn slow_readers(scene: &mut Scene) -> Outcome {
         .server
         .ensure_buffers_short(|| scene.witness.ensure_progress(PROGRESS))
         .context("beside readers that do not read")?;
-    let neighbour = NvmfWitness::start(&scene.server, NSID).context("a new host where nobody reads")?;
+    let neighbour = nvmf_witness::start(&scene.server, NSID).context("a new host where nobody reads")?;
     neighbour
         .ensure_progress(PROGRESS)
         .context("on the namespace that is read by readers that do not read")?;

@@ -7,9 +7,9 @@ use initiator::scsi::{self, status};
 use initiator::{Command, Session, WireError};
 
 use crate::failure::{Context, Failure, Outcome, ensure};
-use crate::load::{BACKLOG_KIB_MAX, PROGRESS, Scene};
+use crate::iscsi_witness;
 use crate::restart::good;
-use crate::witness::Witness;
+use crate::scene::{BACKLOG_KIB_MAX, PROGRESS, Scene};
 
 /// Readers at once. Each asks for up to half of the unit: together for sixteen times what the target's buffers hold.
 const READERS: u16 = 32;
@@ -74,7 +74,7 @@ pub fn slow_readers(scene: &mut Scene) -> Outcome {
         .server
         .ensure_buffers_short(|| scene.witness.ensure_progress(PROGRESS))
         .context(&format!("beside readers that do not read what {asked} commands asked for"))?;
-    let neighbour = Witness::start(&scene.server, 0).context("a new session on the unit they read")?;
+    let neighbour = iscsi_witness::start(&scene.server, 0).context("a new session on the unit they read")?;
     neighbour.ensure_progress(PROGRESS).context("on the unit that is read by readers that do not read")?;
     neighbour.finish()?;
     let grown = scene.server.held()?.resident_kib.saturating_sub(scene.held.resident_kib);
