@@ -113,6 +113,8 @@ pub struct MemoryRegion {
     base: NonNull<u8>,
     mapped_bytes: NonZeroUsize,
     kind: MemoryKind,
+    /// From the heap: what lies between the allocation and `base`.
+    skipped_bytes: usize,
 }
 
 impl MemoryRegion {
@@ -144,7 +146,9 @@ impl MemoryRegion {
             .map_err(|errno| MemoryError::Refused { bytes, errno: errno as i32 })
     }
 
-    /// Takes `bytes` from the heap, zeroed and page-aligned: tests and the simulator.
+    /// Takes `bytes` from the heap, zeroed and page-aligned: tests and the simulator. It is found within an allocation that asks for
+    /// no alignment, which comes with the zeros of fresh pages where the allocator has them; one that asks for some is written over
+    /// as a whole, and a simulated world is made thousands of times and uses little of it.
     pub fn heap(bytes: usize) -> Self {
         let mapped_bytes = NonZeroUsize::new(bytes.next_multiple_of(BUFFER_ALIGN_BYTES))
             .expect("an empty region is a wiring bug");
@@ -152,7 +156,10 @@ impl MemoryRegion {
         // SAFETY: the layout has a size above zero.
         let base = unsafe { std::alloc::alloc_zeroed(layout) };
         let Some(base) = NonNull::new(base) else { std::alloc::handle_alloc_error(layout) };
-        Self { base, mapped_bytes, kind: MemoryKind::Heap }
+        let skipped_bytes = base.addr().get().next_multiple_of(BUFFER_ALIGN_BYTES) - base.addr().get();
+        // SAFETY: fewer bytes are skipped than an alignment has, and the allocation is longer by one.
+        let base = unsafe { base.add(skipped_bytes) };
+        Self { base, mapped_bytes, kind: MemoryKind::Heap, skipped_bytes }
     }
 
     /// What was taken.
@@ -182,7 +189,7 @@ impl MemoryRegion {
         let prot = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice replaces nothing.
         let base = unsafe { nix::sys::mman::mmap_anonymous(None, mapped_bytes, prot, flags) }?;
-        Ok(Self { base: base.cast(), mapped_bytes, kind })
+        Ok(Self { base: base.cast(), mapped_bytes, kind, skipped_bytes: 0 })
     }
 
     fn advise_and_lock(&mut self) {
@@ -201,15 +208,18 @@ impl MemoryRegion {
     }
 
     fn heap_layout(bytes: NonZeroUsize) -> Layout {
-        Layout::from_size_align(bytes.get(), BUFFER_ALIGN_BYTES).expect("a region is below isize::MAX")
+        let padded_bytes = bytes.get().saturating_add(BUFFER_ALIGN_BYTES);
+        Layout::from_size_align(padded_bytes, 1).expect("a region is below isize::MAX")
     }
 }
 
 impl Drop for MemoryRegion {
     fn drop(&mut self) {
         if self.kind == MemoryKind::Heap {
+            // SAFETY: so many bytes were skipped in `heap`.
+            let base = unsafe { self.base.sub(self.skipped_bytes) };
             // SAFETY: allocated in `heap` with this layout, freed once.
-            unsafe { std::alloc::dealloc(self.base.as_ptr(), Self::heap_layout(self.mapped_bytes)) };
+            unsafe { std::alloc::dealloc(base.as_ptr(), Self::heap_layout(self.mapped_bytes)) };
         } else {
             // SAFETY: mapped in `map` with this length, unmapped once; buffers hold the pool that
             // holds this region, so none is left.

@@ -62,7 +62,7 @@ impl Block {
         // SAFETY: the range is the mapping made above; the advice changes no content.
         let _ = unsafe { madvise(base.cast(), length_bytes, advice) };
         let mapped_bytes = NonZeroUsize::new(length_bytes).expect("asserted above");
-        Ok(Self { region: MemoryRegion { base, mapped_bytes, kind: MemoryKind::Plain } })
+        Ok(Self { region: MemoryRegion { base, mapped_bytes, kind: MemoryKind::Plain, skipped_bytes: 0 } })
     }
 
     /// All of it.
