@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use reactor::buffer::SizeClass;
 use reactor::mesh::{ControlSender, Mesh};
-use reactor::poller::Poller;
+use reactor::poller::{Poller, Progress};
 use reactor::sim::{NetFaults, SimWorld};
 use volume::bdev::{BdevInfo, Done, Io, IoChannel};
 use volume::geometry::Geometry;
 use volume::memory::MemoryDevice;
+use volume::memory_budget::MemoryBudget;
 use volume::metadata::MemoryStore;
 use volume::shared::{Registry, VolumeSetup};
 
@@ -33,8 +34,10 @@ const BUFFERS: [SizeClass; 3] = [
     SizeClass { bytes: 64 << 10, count: 6 },
     SizeClass { bytes: 1 << 20, count: 1 },
 ];
-/// Turns in which everything that can end has ended.
-const SETTLE_TURNS: usize = 60;
+/// Turns in a row without progress after which nothing will happen until time goes on.
+const IDLE_TURNS: usize = 3;
+/// Turns after which that must be so.
+const SETTLE_TURNS_MAX: usize = 1000;
 /// Longer than every timeout of a connection and than a keep alive timeout of the inputs.
 const SETTLE_TIME: Duration = Duration::from_secs(400);
 
@@ -142,19 +145,36 @@ impl World {
 
     pub(super) fn turns(&mut self, count: usize) {
         for _ in 0..count {
-            self.registry.poll();
-            self.core.poll(self.sim.now(), 32);
+            self.turn();
         }
+    }
+
+    fn turn(&mut self) -> Progress {
+        let volumes = self.registry.poll();
+        let core = self.core.poll(self.sim.now(), 32);
+        if [volumes, core].contains(&Progress::Busy) { Progress::Busy } else { Progress::Idle }
+    }
+
+    /// Turns until nothing is done any more, which must not go on for ever.
+    fn settle(&mut self) {
+        let mut idle_turns = 0;
+        for _ in 0..SETTLE_TURNS_MAX {
+            idle_turns = if self.turn() == Progress::Idle { idle_turns + 1 } else { 0 };
+            if idle_turns == IDLE_TURNS {
+                return;
+            }
+        }
+        panic!("without hosts the target is busy for ever");
     }
 
     /// All hosts are gone. Nothing of them is left, after all timeouts.
     pub(super) fn assert_nothing_is_left(mut self) {
         self.gate.set_closed(false);
         for _ in 0..3 {
-            self.turns(SETTLE_TURNS);
+            self.settle();
             self.sim.advance(SETTLE_TIME);
         }
-        self.turns(SETTLE_TURNS);
+        self.settle();
         let core = &self.core;
         assert_eq!((core.connections.len(), core.connecting, core.queue_entries), (0, 0, 0));
         assert_eq!((core.tasks.len(), core.controllers.len(), core.barriers.len()), (0, 0, 0));
@@ -172,7 +192,9 @@ fn volume() -> VolumeSetup {
             let geometry =
                 Geometry::new(uuid::Uuid::from_u128(7), 512, VOLUME_BYTES).expect("a valid geometry");
             let gate = NEXT_GATE.with_borrow(Clone::clone);
-            Ok(Box::new(GatedDevice { inner: MemoryDevice::new(geometry), gate, held: VecDeque::new() }))
+            // Few blocks of it are written: large pages would be cleared as a whole for them.
+            let inner = MemoryDevice::within(geometry, MemoryBudget::default(), true);
+            Ok(Box::new(GatedDevice { inner, gate, held: VecDeque::new() }))
         }),
         metadata: Box::new(|_| Ok(Box::<MemoryStore>::default())),
         reservations: Vec::new(),
