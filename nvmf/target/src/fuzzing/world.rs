@@ -27,12 +27,12 @@ pub(super) const NQN: &str = "nqn.2024-01.io.vega:fuzz";
 const VOLUME: &str = "v0";
 const VOLUME_BYTES: u64 = 1 << 20;
 const ADDRESS: &str = "10.0.0.1:4420";
-/// Room for the longest transfer beside others, and little enough that hosts wait for memory. A pool of the product's size would
-/// take longer to make than most inputs to play.
+/// Room for the longest transfer that an input can ask for beside others, and little enough that hosts wait for memory. A pool of the
+/// product's size would take longer to make than most inputs to play.
 const BUFFERS: [SizeClass; 3] = [
     SizeClass { bytes: 4 << 10, count: 48 },
-    SizeClass { bytes: 64 << 10, count: 6 },
-    SizeClass { bytes: 1 << 20, count: 1 },
+    SizeClass { bytes: 64 << 10, count: 4 },
+    SizeClass { bytes: 128 << 10, count: 1 },
 ];
 /// Turns in a row without progress after which nothing will happen until time goes on.
 const IDLE_TURNS: usize = 3;
