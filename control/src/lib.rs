@@ -10,7 +10,6 @@
 //! operation does, step by step), `api` (how it is asked for), `metrics`, [`run`] (start and stop), [`cli`].
 #![forbid(unsafe_code)]
 // A test that fails says where; that is all it has to do.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod api;
 pub mod bridge;

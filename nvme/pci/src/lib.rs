@@ -13,7 +13,6 @@
 //! Reading order: [`address`], [`host`], [`function`], [`usage`], [`plan`].
 #![forbid(unsafe_code)]
 // A test that fails says where; that is all it has to do.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod address;
 mod attribute;

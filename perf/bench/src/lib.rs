@@ -10,7 +10,6 @@
 //! `places`, `stamp`, `ledger`, `pace`, `tally`; [`team`], `generator`; [`run`]; [`report`] and [`plot`].
 #![forbid(unsafe_code)]
 // A test that fails says where; that is all it has to do.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
 
 pub mod driver;
 pub mod error;
