@@ -6,6 +6,7 @@ import subprocess
 import time
 
 from . import clients, nvme
+from .cells import rotated
 from .process import Failure, Program, everything_realtime, free_port, load_average, pinned
 
 SESSIONS = 8
@@ -164,7 +165,7 @@ def wake(bench, target, protocol, plan):
 
 
 def against_poll(bench, plan, poll_target):
-    """Adaptive against never sleeping, under load: A B A B."""
+    """Adaptive against never sleeping, under load: A B, B A, A B."""
     adaptive = bench.targets["vega"]
     poll_target.start()
     try:
@@ -172,10 +173,12 @@ def against_poll(bench, plan, poll_target):
         adaptive.program.freeze()
         clients.load_raw(bench.place.programs, bench.client_core, unit, "fill", 256 << 10, 16, 0)
         patterns = [pattern for pattern in clients.PATTERNS if pattern.direction == "randread"]
+        # Neither pays for the change from writes to reads (SETTLE_SECONDS says why).
+        clients.load(bench.place.programs, bench.client_core, unit, patterns[0], plan.settle_seconds(), 0)
         for number in range(1, plan.rounds + 1):
             for pattern in patterns:
                 for cell, client in (("poll", clients.load), ("poll-nvme", nvme.bench)):
-                    for target, name in ((adaptive, "adaptive"), (poll_target, "poll")):
+                    for target, name in rotated(((adaptive, "adaptive"), (poll_target, "poll")), number):
                         poll_target.program.freeze()
                         bench.only(target)
                         target.program.thaw()
