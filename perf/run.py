@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-from harness import check, idle, nvme, plot, report
+from harness import check, idle, network, nvme, plot, report
 from harness.cells import Bench, Plan, summarise
 from harness.process import Failure, everything_realtime, note_privileges
 from harness.targets import Place
@@ -74,6 +74,8 @@ def measure(options, plan, directory, memory_directory):
     cores = sorted(os.sched_getaffinity(0))
     target_core, client_core = cores[0], cores[-1]
     place = Place(directory, memory_directory, options.size_mib << 20, target_core, programs(options, plan.targets))
+    # The peers are fetched; from here on nothing needs another network.
+    network.enter()
     targets = {name: TARGETS[name](place) for name in plan.targets}
     bench = Bench(place, client_core, targets, repeats=20 if plan.quick else 60)
     idle_rows = []
