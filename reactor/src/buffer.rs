@@ -1,20 +1,22 @@
 //! Pooled buffers and scatter-gather lists. No allocation after start; a full pool is back-pressure.
 //!
 //! A pool cuts one memory region into size classes. Each class keeps its free slots on a stack, so
-//! the buffer that was used last, and is still in the cache, is the next to be handed out.
+//! the buffer that was used last, and is still in the cache, is the next to be handed out. A list may also show
+//! memory that is kept elsewhere ([`crate::memory::PageBlock`]): then it can only be read.
 
 // The island: a `Buffer` is the only owner of its slot of the region, so it may lend references.
 #![allow(unsafe_code)]
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
 use crate::limits::{BUFFER_ALIGN_BYTES, BUFFER_BUDGET_BYTES_MIN, CLASS_BYTES, SEGMENTS_MAX};
-use crate::memory::{MemoryKind, MemoryRegion, MemoryReport};
+use crate::memory::{MemoryKind, MemoryRegion, MemoryReport, ShownBlock};
 
 mod lent;
 
@@ -127,7 +129,8 @@ impl BufferPool {
         (fitting..classes.len()).chain((0..fitting).rev()).find_map(|index| {
             let start = classes[index].free.borrow_mut().pop()?;
             let length_bytes = wanted_bytes.min(classes[index].bytes) as u32;
-            Some(Buffer { pool: Rc::clone(&self.inner), start, class: index as u32, length_bytes })
+            let owner = Owner { pool: ManuallyDrop::new(Rc::clone(&self.inner)) };
+            Some(Buffer { owner, start, class: index as u32, length_bytes })
         })
     }
 
@@ -159,10 +162,20 @@ impl BufferPool {
     }
 }
 
-/// One slot of a pool, owned, and how much of it is valid; it goes home when dropped. Stays on its core. Lists of them are moved
-/// with every I/O, so it has no word more than it must.
+/// Whom the memory of a [`Buffer`] belongs to.
+union Owner {
+    pool: ManuallyDrop<Rc<PoolInner>>,
+    shown: ManuallyDrop<Rc<ShownBlock>>,
+}
+
+/// Stands for the class of what is no slot of a pool.
+const SHOWN: u32 = u32::MAX;
+
+/// One slot of a pool, owned, and how much of it is valid; it goes home when dropped. Or a part of a block that is shown, which nobody
+/// writes meanwhile. Stays on its core. Lists of them are moved with every I/O, so it has no word more than it must: the class says
+/// which of the two it is.
 struct Buffer {
-    pool: Rc<PoolInner>,
+    owner: Owner,
     start: NonNull<u8>,
     class: u32,
     /// Valid bytes, from the start; never more than the class has.
@@ -176,38 +189,69 @@ impl fmt::Debug for Buffer {
 }
 
 impl Buffer {
+    /// The pool of a slot; `None` of what is shown.
+    #[inline]
+    fn pool(&self) -> Option<&PoolInner> {
+        // SAFETY: with any class but that of what is shown it was made of a pool.
+        (self.class != SHOWN).then(|| unsafe { &**self.owner.pool })
+    }
+
     #[inline]
     fn capacity_bytes(&self) -> usize {
-        self.pool.classes[self.class as usize].bytes
+        self.pool().map_or(self.length_bytes as usize, |pool| pool.classes[self.class as usize].bytes)
     }
 
     #[inline]
     fn bytes(&self) -> &[u8] {
         debug_assert!(self.length_bytes as usize <= self.capacity_bytes());
-        // SAFETY: the slot is at least `length_bytes` long, initialised since the region was made, lives as long as the pool
-        // that this buffer holds, and only this buffer owns it.
+        // SAFETY: the memory is at least `length_bytes` long, initialised, and lives as long as its owner, which this buffer holds. A
+        // slot has only this buffer as its owner; what is shown is not written.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.length_bytes as usize) }
     }
 
     #[inline]
     fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.class != SHOWN, "what is shown is not written");
         debug_assert!(self.length_bytes as usize <= self.capacity_bytes());
-        // SAFETY: as for `bytes`, and the borrow of `self` is exclusive.
+        // SAFETY: as for `bytes`: it is a slot, and the borrow of `self` is exclusive.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.length_bytes as usize) }
     }
 
     #[inline]
     fn mark_lent(&self, lent: bool) {
-        let offset_bytes = self.start.as_ptr() as usize - self.pool.region.base().as_ptr() as usize;
-        self.pool.lent[offset_bytes / BUFFER_ALIGN_BYTES].set(lent);
+        let pool = self.pool().expect("what is shown is not lent: a device could write it");
+        let offset_bytes = self.start.as_ptr() as usize - pool.region.base().as_ptr() as usize;
+        pool.lent[offset_bytes / BUFFER_ALIGN_BYTES].set(lent);
+    }
+
+    /// Keeps the first `kept_bytes`.
+    #[inline]
+    fn shorten(&mut self, kept_bytes: u32) {
+        if self.class == SHOWN {
+            // SAFETY: this class was made of a block.
+            let block = unsafe { &self.owner.shown };
+            block.hide(self.start, self.length_bytes as usize, kept_bytes as usize);
+        }
+        self.length_bytes = kept_bytes;
     }
 }
 
 impl Drop for Buffer {
     #[inline]
     fn drop(&mut self) {
+        if self.class == SHOWN {
+            // SAFETY: this class was made of a block.
+            let owner = unsafe { &mut self.owner.shown };
+            // SAFETY: a buffer is dropped once, and nothing looks at it afterwards.
+            let block = unsafe { ManuallyDrop::take(owner) };
+            return block.hide(self.start, self.length_bytes as usize, 0);
+        }
+        // SAFETY: any other class was made of a pool.
+        let owner = unsafe { &mut self.owner.pool };
+        // SAFETY: a buffer is dropped once, and nothing looks at it afterwards.
+        let pool = unsafe { ManuallyDrop::take(owner) };
         // The stack has room for every slot of its class, so this never allocates.
-        self.pool.classes[self.class as usize].free.borrow_mut().push(self.start);
+        pool.classes[self.class as usize].free.borrow_mut().push(self.start);
     }
 }
 
@@ -230,6 +274,17 @@ impl Sgl {
         let classes = if bytes.is_empty() { Vec::new() } else { vec![class] };
         let mut sgl = BufferPool::heap(&classes).alloc(bytes.len()).expect("the pool was made to fit");
         sgl.copy_in(0, bytes);
+        sgl
+    }
+
+    /// A list of a part of `block` that the block has counted as shown.
+    #[inline]
+    pub(crate) fn showing(block: Rc<ShownBlock>, start: NonNull<u8>, length_bytes: usize) -> Self {
+        assert!(length_bytes > 0, "nothing cannot be shown");
+        let owner = Owner { shown: ManuallyDrop::new(block) };
+        let length_bytes = u32::try_from(length_bytes).expect("a segment's length is kept in 32 bits");
+        let mut sgl = Self::empty();
+        sgl.push(Buffer { owner, start, class: SHOWN, length_bytes });
         sgl
     }
 
@@ -333,7 +388,7 @@ impl Sgl {
         self.length_bytes = left;
         self.segments.retain(|segment| {
             let keep = left.min(segment.length_bytes as usize);
-            segment.length_bytes = keep as u32;
+            segment.shorten(keep as u32);
             left -= keep;
             keep > 0
         });

@@ -1,7 +1,7 @@
 //! One region of memory per core: huge pages where there are any, else ordinary pages, locked when
 //! the system allows it. Taken whole at start; what came out of it is a value that the caller logs.
 
-// The island: maps, locks and unmaps raw memory. References into it are made in `buffer` only.
+// The island: maps, locks and unmaps raw memory. References into it are made in `buffer`, `block` and `shown` only.
 #![allow(unsafe_code)]
 
 use std::alloc::Layout;
@@ -14,14 +14,17 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags};
 use crate::limits::BUFFER_ALIGN_BYTES;
 
 mod block;
-mod copy;
 mod entries;
 mod shared;
+mod shown;
+mod upcoming;
 
 pub use block::Block;
-pub use copy::{Upcoming, copy};
 pub use entries::SharedEntries;
 pub use shared::SharedMemory;
+pub(crate) use shown::ShownBlock;
+pub use shown::{PageBlock, ShownCount};
+pub use upcoming::Upcoming;
 
 const HUGE_2M_BYTES: usize = 2 << 20;
 const HUGE_1G_BYTES: usize = 1 << 30;

@@ -1,4 +1,4 @@
-//! Which blocks a device will be asked for soon, in that order.
+//! Which blocks of a device will be written soon, in that order.
 //!
 //! Commands that were announced may never come (a check fails), and may come by another way. Neither matters: what is kept here only
 //! says what to fetch from memory early.
@@ -28,15 +28,14 @@ impl Ahead {
         Self { places: RefCell::new(VecDeque::with_capacity(ANNOUNCED_MAX)) }
     }
 
-    /// Adds one; the oldest is forgotten when there are too many. True when nothing comes before it.
+    /// Adds one; the oldest is forgotten when there are too many.
     #[inline]
-    pub(crate) fn announce(&self, place: Place) -> bool {
+    pub(crate) fn announce(&self, place: Place) {
         let mut places = self.places.borrow_mut();
         if places.len() == ANNOUNCED_MAX {
             places.pop_front();
         }
         places.push_back(place);
-        places.len() == 1
     }
 
     /// The command for `place` is here: what comes after it.
@@ -63,8 +62,7 @@ mod tests {
     #[test]
     fn each_is_followed_by_the_next() {
         let ahead = Ahead::new();
-        let first: Vec<bool> = (0..3).map(|chunk| ahead.announce(place(chunk))).collect();
-        assert_eq!(first, [true, false, false]);
+        (0..3).for_each(|chunk| ahead.announce(place(chunk)));
         let after: Vec<_> = (0..3).map(|chunk| ahead.after(place(chunk))).collect();
         assert_eq!(after, [Some(place(1)), Some(place(2)), None]);
     }

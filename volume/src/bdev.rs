@@ -185,11 +185,19 @@ pub trait IoChannel {
     /// I/Os submitted and not yet given back.
     fn in_flight(&self) -> usize;
 
-    /// A hint that an I/O on these blocks, which are on the device, comes in this turn: what it will copy may be fetched while
-    /// other work is done. It changes nothing and reads nothing.
+    /// The blocks where they lie, as they are now, instead of a copy of them by [`Op::Read`]: what happens to them later does not change
+    /// what the list holds, and the list cannot be written. `None` when the device cannot show them now; then they are to be read.
     #[inline]
-    fn prefetch(&self, extent: Extent) {
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
         let _ = extent;
+        None
+    }
+
+    /// A hint that this I/O, whose blocks are on the device, comes in this turn: what it will copy or show may be fetched while other
+    /// work is done. It changes nothing and reads nothing.
+    #[inline]
+    fn prefetch(&self, op: Op) {
+        let _ = op;
     }
 
     /// True when the device may have acknowledged writes in a volatile cache that no flush has put on its medium: what it

@@ -5,85 +5,34 @@
 //! small pages instead, which come one by one. Inside a chunk, a page that is not mapped holds zeros, so a read never
 //! looks at the map.
 //!
+//! A read may be shown its blocks where they lie instead of a copy ([`IoChannel::show`]). They stay as they were: a page that is written
+//! while it is shown goes elsewhere meanwhile (`spare`).
+//!
 //! **What it reports.** `volatile_write_cache` is false: there is no cache in front of the medium
 //! and a flush would change nothing. The medium itself ends with the process, which is what the
 //! administrator chose with the back end's name.
 
 use reactor::buffer::Sgl;
-use reactor::memory::{Block, Upcoming, copy};
+use reactor::memory::{ShownCount, Upcoming};
 
 use crate::ahead::{Ahead, Place};
 use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
 use crate::limits::{
     BLOCK_STATUS_STEPS_MAX, MEMORY_ATOMIC_WRITE_BYTES, MEMORY_CHUNK_BYTES, MEMORY_CHUNKS_FREED_PER_POLL,
-    MEMORY_COPY_AHEAD_BYTES, PAGE_BYTES,
+    MEMORY_COPY_AHEAD_BYTES, MEMORY_PAGES_HOME_PER_SUBMIT, MEMORY_SHOW_BYTES, MEMORY_SHOWN_BYTES, PAGE_BYTES,
 };
 use crate::memory_budget::MemoryBudget;
 
+mod chunk;
+mod place;
+mod spare;
+
+use chunk::Chunk;
+use spare::Spare;
+
 const PAGE: usize = PAGE_BYTES as usize;
-const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
-
-/// One run of memory and which of its pages hold data.
-struct Chunk {
-    memory: Block,
-    /// One bit per page. A page without its bit is all zeros.
-    mapped: [u64; MAP_WORDS],
-}
-
-impl Chunk {
-    /// `None` when the system has no memory to give.
-    fn new(small_pages: bool) -> Option<Self> {
-        let taken = if small_pages { Block::small_pages } else { Block::new };
-        Some(Self { memory: taken(MEMORY_CHUNK_BYTES).ok()?, mapped: [0; MAP_WORDS] })
-    }
-
-    fn unmapped_pages(&self, offset: usize, length: usize) -> usize {
-        (offset / PAGE..=(offset + length - 1) / PAGE).filter(|page| !self.is_mapped(*page)).count()
-    }
-
-    #[inline]
-    fn bytes(&self, offset: usize, length: usize) -> &[u8] {
-        debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
-        &self.memory.bytes()[offset..][..length]
-    }
-
-    #[inline]
-    fn bytes_mut(&mut self, offset: usize, length: usize) -> &mut [u8] {
-        debug_assert!(offset + length <= MEMORY_CHUNK_BYTES);
-        &mut self.memory.bytes_mut()[offset..][..length]
-    }
-
-    #[inline]
-    fn is_mapped(&self, page: usize) -> bool {
-        self.mapped[page / 64] & (1 << (page % 64)) != 0
-    }
-
-    #[inline]
-    fn map_range(&mut self, offset: usize, length: usize) {
-        for page in offset / PAGE..=(offset + length - 1) / PAGE {
-            self.mapped[page / 64] |= 1 << (page % 64);
-        }
-    }
-
-    /// Zeros the range and unmaps the pages that lie wholly inside it. True when no page is left.
-    fn unmap_range(&mut self, offset: usize, length: usize) -> bool {
-        let end = offset + length;
-        let mut at = offset;
-        while at < end {
-            let page = at / PAGE;
-            let piece_end = end.min((page + 1) * PAGE);
-            if self.is_mapped(page) {
-                self.bytes_mut(at, piece_end - at).fill(0);
-                if piece_end - at == PAGE {
-                    self.mapped[page / 64] &= !(1 << (page % 64));
-                }
-            }
-            at = piece_end;
-        }
-        self.mapped == [0; MAP_WORDS]
-    }
-}
+const CHUNK_PAGES: u64 = (MEMORY_CHUNK_BYTES / PAGE) as u64;
 
 /// A part of an extent that lies in one chunk.
 #[derive(Clone, Copy)]
@@ -101,6 +50,11 @@ impl Piece {
         // A table of chunks is far shorter than its index could count.
         Place { chunk: self.chunk as u32, offset: self.offset as u32, length: self.length as u32 }
     }
+
+    /// The numbers of the pages of its chunk on the device.
+    fn pages_of_chunk(self) -> std::ops::Range<u64> {
+        self.chunk as u64 * CHUNK_PAGES..(self.chunk as u64 + 1) * CHUNK_PAGES
+    }
 }
 
 /// A sparse device in memory, on one core.
@@ -114,6 +68,10 @@ pub struct MemoryDevice {
     /// microseconds, and an unmap may free hundreds.
     freed: Vec<Chunk>,
     ahead: Ahead,
+    shown: ShownCount,
+    spare: Spare,
+    /// Where the next look for pages that can move home begins.
+    homeward: u64,
 }
 
 impl MemoryDevice {
@@ -137,16 +95,24 @@ impl MemoryDevice {
             atomic_write_blocks: (MEMORY_ATOMIC_WRITE_BYTES / block_bytes) as u32,
             uuid: geometry.uuid,
         };
-        let (chunks, freed, ahead) = (Vec::new(), Vec::new(), Ahead::new());
-        let mut device = Self { info, budget, small_pages, chunks, freed, ahead };
+        let mut device = Self {
+            info,
+            budget,
+            small_pages,
+            chunks: Vec::new(),
+            freed: Vec::new(),
+            ahead: Ahead::new(),
+            shown: ShownCount::default(),
+            spare: Spare::new(),
+            homeward: 0,
+        };
         device.resize_table();
         device
     }
 
     /// Bytes of the pages that hold data.
     pub fn mapped_bytes(&self) -> u64 {
-        let pages = |chunk: &Chunk| chunk.mapped.iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
-        self.chunks.iter().flatten().map(pages).sum::<u64>() * PAGE_BYTES
+        self.chunks.iter().flatten().map(Chunk::mapped_pages).sum::<u64>() * PAGE_BYTES
     }
 
     fn resize_table(&mut self) {
@@ -174,89 +140,134 @@ impl MemoryDevice {
         })
     }
 
-    /// The memory of the command after that for `piece`.
+    /// Asks for the memory of the write after that for `piece`.
     #[inline]
-    fn upcoming(&self, piece: Piece) -> Upcoming {
-        let Some(place) = self.ahead.after(piece.place()) else { return Upcoming::NOTHING };
-        match self.chunks.get(place.chunk as usize) {
-            Some(Some(chunk)) => Upcoming::run(chunk.bytes(place.offset as usize, place.length as usize)),
-            _ => Upcoming::NOTHING,
+    fn fetch_next(&self, piece: Piece) {
+        if let Some(place) = self.ahead.after(piece.place())
+            && let Some(Some(chunk)) = self.chunks.get(place.chunk as usize)
+        {
+            Upcoming::run(chunk.memory.bytes(place.offset as usize, place.length as usize)).prefetch_rest();
         }
     }
 
     #[inline]
     fn read(&self, extent: Extent, sgl: &mut Sgl) {
         for piece in self.pieces(extent) {
-            let Some(chunk) = &self.chunks[piece.chunk] else {
+            if self.chunks[piece.chunk].is_none() {
                 sgl.fill(piece.at, piece.length, 0);
                 continue;
-            };
-            let mut from = chunk.bytes(piece.offset, piece.length);
-            if piece.length > MEMORY_COPY_AHEAD_BYTES {
-                sgl.copy_in(piece.at, from);
-                continue;
             }
-            let mut next = self.upcoming(piece);
-            for to in sgl.range_mut(piece.at, piece.length) {
-                let (head, tail) = from.split_at(to.len());
-                copy(to, head, next);
-                (from, next) = (tail, Upcoming::NOTHING);
+            for run in self.runs(piece) {
+                sgl.copy_in(run.at, self.bytes(run));
             }
         }
+    }
+
+    /// The blocks where they lie, unless some are holes, or they are long or too much is shown already.
+    #[inline]
+    fn show_blocks(&mut self, extent: Extent) -> Option<Sgl> {
+        let length = extent.length_blocks as usize * self.info.logical_block_bytes as usize;
+        let fits = (self.shown.pages() + length / PAGE + 2) * PAGE <= MEMORY_SHOWN_BYTES;
+        if length > MEMORY_SHOW_BYTES || !fits || !self.spare.is_ready(&self.shown) {
+            return None;
+        }
+        let mut sgl = Sgl::empty();
+        for piece in self.pieces(extent) {
+            self.chunks[piece.chunk].as_ref()?;
+            for run in self.runs(piece) {
+                Upcoming::run(self.bytes(run)).prefetch_rest();
+                let shown = self.memory(run.home).show(run.offset, run.length);
+                if run.length == length {
+                    return Some(shown);
+                }
+                sgl.append(shown);
+            }
+        }
+        Some(sgl)
     }
 
     /// Writes the part of `sgl` that starts `skip` bytes in.
     #[inline]
     fn write(&mut self, extent: Extent, sgl: &Sgl, skip: usize) {
         for piece in self.pieces(extent) {
-            // Lines that are written are fetched as well, but asking for each of them between the stores holds the stores up.
             if piece.length <= MEMORY_COPY_AHEAD_BYTES {
-                self.upcoming(piece).prefetch();
+                self.fetch_next(piece);
             }
-            let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
-            chunk.map_range(piece.offset, piece.length);
-            sgl.copy_out(skip + piece.at, chunk.bytes_mut(piece.offset, piece.length));
+            self.map(piece);
+            let mut done = 0;
+            while let Some(run) = self.run_to_write(piece, done) {
+                sgl.copy_out(skip + run.at, self.bytes_mut(run));
+                done += run.length;
+            }
         }
     }
 
     fn or_write(&mut self, extent: Extent, sgl: &Sgl) {
         for piece in self.pieces(extent) {
-            let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
-            chunk.map_range(piece.offset, piece.length);
-            let mut to = chunk.bytes_mut(piece.offset, piece.length);
-            for from in sgl.range(piece.at, piece.length) {
-                let (head, tail) = to.split_at_mut(from.len());
-                head.iter_mut().zip(from).for_each(|(to, from)| *to |= from);
-                to = tail;
+            self.map(piece);
+            let mut done = 0;
+            while let Some(run) = self.run_to_change(piece, done) {
+                let mut to = self.bytes_mut(run);
+                for from in sgl.range(run.at, run.length) {
+                    let (head, tail) = to.split_at_mut(from.len());
+                    head.iter_mut().zip(from).for_each(|(to, from)| *to |= from);
+                    to = tail;
+                }
+                done += run.length;
             }
         }
+    }
+
+    fn map(&mut self, piece: Piece) {
+        let chunk = self.chunks[piece.chunk].as_mut().expect("taken before anything is written");
+        chunk.map_range(piece.offset, piece.length);
     }
 
     fn unmap(&mut self, extent: Extent) {
         for piece in self.pieces(extent) {
-            let slot = &mut self.chunks[piece.chunk];
-            let whole = piece.length == MEMORY_CHUNK_BYTES;
-            let empty =
-                slot.as_mut().is_some_and(|chunk| whole || chunk.unmap_range(piece.offset, piece.length));
-            if empty {
-                self.freed.extend(slot.take());
+            if piece.length == MEMORY_CHUNK_BYTES || self.unmap_pages(piece) {
+                self.spare.clear_range(piece.pages_of_chunk());
+                self.freed.extend(self.chunks[piece.chunk].take());
             }
         }
     }
 
+    /// Zeros the range and unmaps the pages that lie wholly inside it. True when no page is left.
+    fn unmap_pages(&mut self, piece: Piece) -> bool {
+        let mut empty = false;
+        let mut done = 0;
+        while done < piece.length {
+            let page = (piece.offset + done) / PAGE;
+            let length = ((page + 1) * PAGE - piece.offset - done).min(piece.length - done);
+            let Some(chunk) = &self.chunks[piece.chunk] else { return false };
+            if chunk.is_mapped(page) {
+                let part = Piece { offset: piece.offset + done, length, at: piece.at + done, ..piece };
+                let run = self.run_to_write(part, 0).expect("a part of a page is not empty");
+                self.bytes_mut(run).fill(0);
+                if length == PAGE {
+                    empty = self.chunks[piece.chunk].as_mut().is_some_and(|chunk| chunk.unmap(page));
+                }
+            }
+            done += length;
+        }
+        empty
+    }
+
     fn zero(&mut self, extent: Extent) {
         for piece in self.pieces(extent) {
-            let slot = &mut self.chunks[piece.chunk];
             let whole = piece.length == MEMORY_CHUNK_BYTES;
             // A fresh chunk reads zeros and costs nothing until it is touched.
-            if whole && let Some(fresh) = Chunk::new(self.small_pages) {
-                self.freed.extend(slot.replace(fresh));
+            if whole && let Some(fresh) = Chunk::new(self.small_pages, &self.shown) {
+                self.spare.clear_range(piece.pages_of_chunk());
+                self.freed.extend(self.chunks[piece.chunk].replace(fresh));
             } else {
-                let chunk = slot.as_mut().expect("taken before anything is written");
-                chunk.bytes_mut(piece.offset, piece.length).fill(0);
+                let mut done = 0;
+                while let Some(run) = self.run_to_write(piece, done) {
+                    self.bytes_mut(run).fill(0);
+                    done += run.length;
+                }
             }
-            let chunk = slot.as_mut().expect("taken before anything is written");
-            chunk.map_range(piece.offset, piece.length);
+            self.map(piece);
         }
     }
 
@@ -266,7 +277,7 @@ impl MemoryDevice {
         self.pieces(extent).all(|piece| {
             let slot = &mut self.chunks[piece.chunk];
             if slot.is_none() && (self.small_pages || self.budget.take(MEMORY_CHUNK_BYTES)) {
-                *slot = Chunk::new(self.small_pages);
+                *slot = Chunk::new(self.small_pages, &self.shown);
             }
             let Some(chunk) = slot else { return false };
             if !self.small_pages {
@@ -280,14 +291,14 @@ impl MemoryDevice {
     /// The first byte at which the blocks and the payload differ.
     fn first_difference(&self, extent: Extent, sgl: &Sgl) -> Option<u64> {
         self.pieces(extent).find_map(|piece| {
-            let offset = match &self.chunks[piece.chunk] {
-                Some(chunk) => first_difference(
-                    chunk.bytes(piece.offset, piece.length),
-                    sgl.range(piece.at, piece.length),
-                ),
-                None => first_nonzero(sgl.range(piece.at, piece.length)),
-            };
-            offset.map(|offset| (piece.at + offset) as u64)
+            if self.chunks[piece.chunk].is_none() {
+                let offset = first_nonzero(sgl.range(piece.at, piece.length));
+                return offset.map(|offset| (piece.at + offset) as u64);
+            }
+            self.runs(piece).find_map(|run| {
+                let offset = first_difference(self.bytes(run), sgl.range(run.at, run.length));
+                offset.map(|offset| (run.at + offset) as u64)
+            })
         })
     }
 
@@ -363,6 +374,9 @@ impl IoChannel for MemoryDevice {
         let Io { tag, op, mut sgl } = io;
         // The caller need not poll a device that answers on the spot, so freeing goes on here.
         drop(self.freed.pop());
+        if !self.spare.is_empty() {
+            self.move_home(MEMORY_PAGES_HOME_PER_SUBMIT);
+        }
         let status = self.execute(op, &mut sgl);
         Some(Done { tag, status, sgl })
     }
@@ -377,15 +391,19 @@ impl IoChannel for MemoryDevice {
     }
 
     #[inline]
-    fn prefetch(&self, extent: Extent) {
-        if let Some(piece) = self.pieces(extent).next()
-            && let Some(chunk) = &self.chunks[piece.chunk]
-        {
-            // A short one is fetched while the one before it is copied.
-            if piece.length > MEMORY_COPY_AHEAD_BYTES || self.ahead.announce(piece.place()) {
-                Upcoming::run(chunk.bytes(piece.offset, piece.length)).prefetch();
-            }
+    fn prefetch(&self, op: Op) {
+        let Some(piece) = op.extent().and_then(|extent| self.pieces(extent).next()) else { return };
+        let Some(chunk) = &self.chunks[piece.chunk] else { return };
+        let bytes = chunk.memory.bytes(piece.offset, piece.length);
+        if matches!(op, Op::Write { .. }) && piece.length <= MEMORY_COPY_AHEAD_BYTES {
+            self.ahead.announce(piece.place());
         }
+        Upcoming::run(bytes).prefetch_first();
+    }
+
+    #[inline]
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
+        self.show_blocks(extent)
     }
 
     fn in_flight(&self) -> usize {
@@ -434,3 +452,6 @@ fn first_nonzero<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Option<usize> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

@@ -328,8 +328,15 @@ impl IoChannel for Volume {
     }
 
     #[inline]
-    fn prefetch(&self, extent: Extent) {
-        self.inner.prefetch(extent);
+    fn prefetch(&self, op: Op) {
+        self.inner.prefetch(op);
+    }
+
+    #[inline]
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
+        assert!(extent.end() <= self.info.length_blocks, "an extent past the end of the device");
+        // What is in flight may be about to change the blocks: a read would wait for it.
+        if self.ranges.is_empty() && extent.length_blocks > 0 { self.inner.show(extent) } else { None }
     }
 
     fn submit(&mut self, io: Io) -> Option<Done> {

@@ -14,6 +14,14 @@ use crate::unit::LogicalUnit;
 #[derive(Debug)]
 pub struct Pending(pub(crate) Plan);
 
+impl Pending {
+    /// True for one read whose payload goes to the initiator as it is: a list that cannot be written will do.
+    #[inline]
+    pub fn is_read(&self) -> bool {
+        matches!(self.0, Plan::Read { .. })
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Plan {
     /// One read whose payload is the answer.

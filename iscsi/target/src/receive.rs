@@ -12,6 +12,7 @@ use reactor::buffer::BufferPool;
 use reactor::net::StreamError;
 use reactor::poller::Progress;
 use reactor::time::Time;
+use volume::bdev::Op;
 
 use crate::core::TargetCore;
 use crate::limits::{RECV_CALLS_PER_TURN, RESERVED_POOL_SHARE, SCRATCH_BYTES};
@@ -62,11 +63,13 @@ impl Host for View<'_> {
     fn data_out_length(&mut self, lun: u64, cdb: &[u8]) -> u64 {
         let disk = self.target.and_then(|target| self.disks.get(target.disk(lun)?));
         let Some(disk) = disk else { return 0 };
+        let data_out_length = disk.unit.data_out_length(cdb);
         // It runs after what came before it: until then its blocks are on their way into the cache.
         if let Some(extent) = disk.unit.transfer_extent(cdb) {
-            disk.port.prefetch(extent);
+            let op = if data_out_length > 0 { Op::Write { extent, fua: false } } else { Op::Read(extent) };
+            disk.port.prefetch(op);
         }
-        disk.unit.data_out_length(cdb)
+        data_out_length
     }
 
     fn alloc(&mut self, length_bytes: usize) -> Option<Data> {

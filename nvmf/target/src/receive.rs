@@ -14,6 +14,7 @@ use nvmf_proto::{Admission, Blocked, Event, TargetQueue};
 use reactor::buffer::BufferPool;
 use reactor::net::StreamError;
 use reactor::poller::Progress;
+use volume::bdev::Op;
 
 use crate::connect::CONNECT_DATA_BYTES;
 use crate::core::{NvmfCore, busy_if};
@@ -90,8 +91,10 @@ impl View<'_> {
         let Some(namespace) = namespace.and_then(|key| self.namespaces.get(key)) else { return 0 };
         let Ok(request) = Request::parse(sqe, &namespace.info) else { return 0 };
         // It runs after what came before it: until then its blocks are on their way into the cache.
-        if let Request::Read { extent, .. } | Request::Write { extent, .. } = request {
-            namespace.port.prefetch(extent);
+        match request {
+            Request::Read { extent, .. } => namespace.port.prefetch(Op::Read(extent)),
+            Request::Write { extent, fua } => namespace.port.prefetch(Op::Write { extent, fua }),
+            _ => {}
         }
         request.host_bytes(&namespace.info)
     }
@@ -126,6 +129,11 @@ impl NvmfCore {
     /// True when it had anything.
     pub(crate) fn receive(&mut self, key: Key) -> bool {
         let mut worked = false;
+        let now = self.now;
+        if self.connections.get_mut(key).is_some_and(|connection| connection.rest.passes_over(now)) {
+            self.group.note_drained(key.index(), false);
+            return false;
+        }
         for _ in 0..RECV_CALLS_PER_TURN {
             let Some(connection) = self.connections.get(key) else { return worked };
             if connection.paused {
@@ -177,6 +185,7 @@ impl NvmfCore {
         let in_place = received.min(payload_room);
         if in_place > 0 {
             connection.queue.received(in_place);
+            connection.rest.emptied(self.now, payload_room - in_place);
         }
         self.hear(key);
         self.feed_scratch(key, received - in_place);

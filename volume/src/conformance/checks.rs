@@ -20,6 +20,7 @@ pub(super) const ALL: &[Check] = &[
     ("or write", or_write),
     ("overlapping writes keep their order", overlapping_writes),
     ("readers behind a writer", readers_behind_a_writer),
+    ("what is shown stays", what_is_shown_stays),
     ("flush", flush),
     ("many at once", many_at_once),
     ("block status", block_status),
@@ -235,6 +236,27 @@ fn readers_behind_a_writer(rig: &mut Rig) {
         assert_eq!(rig.wait(earlier).sgl.to_vec(), before, "a read before a write");
         assert_eq!(rig.wait(write).status, IoStatus::Good);
     }
+}
+
+fn what_is_shown_stays(rig: &mut Rig) {
+    let (before, after) = (rig.pattern(64, 16, 1), rig.pattern(64, 16, 2));
+    rig.write(64, &before);
+    let shows = [(64, 16), (64, 1), (67, 9)].map(|(lba, length)| {
+        let shown = rig.subject.channel.show(rig.extent(lba, length));
+        let from = ((lba - 64) * rig.block_bytes) as usize;
+        (shown, from..from + (length * rig.block_bytes) as usize)
+    });
+    rig.write(64, &after);
+    rig.expect(64, &after);
+    rig.good(Op::Unmap(rig.extent(64, 8)), &[]);
+    let again = rig.subject.channel.show(rig.extent(72, 8));
+    rig.good(Op::WriteZeroes { extent: rig.extent(64, 16), unmap: false, fua: false }, &[]);
+    for (shown, range) in shows {
+        assert!(shown.is_none_or(|sgl| sgl.to_vec() == before[range]), "a list that shows has changed");
+    }
+    let half = after.len() / 2;
+    assert!(again.is_none_or(|sgl| sgl.to_vec() == after[half..]), "a list that shows has changed");
+    rig.expect(64, &vec![0; before.len()]);
 }
 
 fn flush(rig: &mut Rig) {

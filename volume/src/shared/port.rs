@@ -3,6 +3,8 @@
 use std::cell::Ref;
 use std::rc::Rc;
 
+use reactor::buffer::Sgl;
+
 use super::event::{Event, Ticket};
 use super::limits::EVENTS_PER_PORT_MAX;
 use super::registry::SharedVolume;
@@ -41,10 +43,16 @@ impl Port {
         }
     }
 
-    /// A hint that an I/O on these blocks comes in this turn, as [`IoChannel::prefetch`].
+    /// The blocks where they lie, as [`IoChannel::show`]: instead of a read, when the volume can.
     #[inline]
-    pub fn prefetch(&self, extent: Extent) {
-        self.shared.state.borrow().volume.prefetch(extent);
+    pub fn show(&self, extent: Extent) -> Option<Sgl> {
+        self.shared.state.borrow_mut().volume.show(extent)
+    }
+
+    /// A hint that this I/O comes in this turn, as [`IoChannel::prefetch`].
+    #[inline]
+    pub fn prefetch(&self, op: Op) {
+        self.shared.state.borrow().volume.prefetch(op);
     }
 
     /// Appends this port's I/Os that have ended. What belongs to other ports is kept for them and rings their bell.

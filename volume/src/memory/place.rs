@@ -1,0 +1,191 @@
+//! Where the bytes of a device lie: at home in their chunk, or in the spare page that stands for their page.
+
+use reactor::memory::PageBlock;
+
+use super::{CHUNK_PAGES, MemoryDevice, PAGE, Piece};
+
+/// A block of memory that holds pages of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Home {
+    Chunk(usize),
+    Spare,
+}
+
+/// Bytes that lie side by side.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) home: Home,
+    /// Where in that block, in bytes.
+    pub(super) offset: usize,
+    pub(super) length: usize,
+    /// Where in the extent, in bytes.
+    pub(super) at: usize,
+}
+
+impl Piece {
+    /// The number, on the device, of the page that holds the byte `done` bytes into the piece.
+    fn page(self, done: usize) -> u64 {
+        self.chunk as u64 * CHUNK_PAGES + ((self.offset + done) / PAGE) as u64
+    }
+
+    /// What is left `done` bytes in, up to `end_page`.
+    fn rest(self, done: usize, end_page: u64) -> usize {
+        let page = self.page(done);
+        let to_page_end = PAGE - (self.offset + done) % PAGE;
+        (to_page_end + (end_page - page - 1) as usize * PAGE).min(self.length - done)
+    }
+
+    fn at_home(self, done: usize, length: usize) -> Run {
+        Run { home: Home::Chunk(self.chunk), offset: self.offset + done, length, at: self.at + done }
+    }
+
+    fn in_spare(self, done: usize, length: usize, spare: u32) -> Run {
+        let offset = spare as usize * PAGE + (self.offset + done) % PAGE;
+        Run { home: Home::Spare, offset, length, at: self.at + done }
+    }
+}
+
+impl MemoryDevice {
+    pub(super) fn memory(&self, home: Home) -> &PageBlock {
+        match home {
+            Home::Chunk(chunk) => {
+                &self.chunks[chunk].as_ref().expect("a run lies in a chunk that is there").memory
+            }
+            Home::Spare => self.spare.memory(),
+        }
+    }
+
+    #[inline]
+    fn memory_mut(&mut self, home: Home) -> &mut PageBlock {
+        match home {
+            Home::Chunk(chunk) => {
+                &mut self.chunks[chunk].as_mut().expect("a run lies in a chunk that is there").memory
+            }
+            Home::Spare => self.spare.memory_mut(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn bytes(&self, run: Run) -> &[u8] {
+        self.memory(run.home).bytes(run.offset, run.length)
+    }
+
+    #[inline]
+    pub(super) fn bytes_mut(&mut self, run: Run) -> &mut [u8] {
+        self.memory_mut(run.home).bytes_mut(run.offset, run.length)
+    }
+
+    /// The runs of a piece whose chunk is there.
+    #[inline]
+    pub(super) fn runs(&self, piece: Piece) -> impl Iterator<Item = Run> {
+        let mut done = 0;
+        std::iter::from_fn(move || {
+            let run = (done < piece.length).then(|| self.run(piece, done))?;
+            done += run.length;
+            Some(run)
+        })
+    }
+
+    #[inline]
+    fn run(&self, piece: Piece, done: usize) -> Run {
+        if self.spare.is_empty() {
+            return piece.at_home(done, piece.length - done);
+        }
+        let page = piece.page(done);
+        match self.spare.next(page) {
+            Some((moved, spare)) if moved == page => piece.in_spare(done, piece.rest(done, page + 1), spare),
+            Some((moved, _)) => piece.at_home(done, piece.rest(done, moved)),
+            None => piece.at_home(done, piece.length - done),
+        }
+    }
+
+    /// The next run of a piece, for bytes that will all be written: nobody is shown any of it. `None` at the end.
+    #[inline]
+    pub(super) fn run_to_write(&mut self, piece: Piece, done: usize) -> Option<Run> {
+        self.own_run(piece, done, false)
+    }
+
+    /// The same, for bytes that will be looked at before they are written.
+    #[inline]
+    pub(super) fn run_to_change(&mut self, piece: Piece, done: usize) -> Option<Run> {
+        self.own_run(piece, done, true)
+    }
+
+    #[inline]
+    fn own_run(&mut self, piece: Piece, done: usize, keep: bool) -> Option<Run> {
+        if done == piece.length {
+            return None;
+        }
+        let run = self.run(piece, done);
+        let is_shown = self.memory(run.home).is_shown(run.offset, run.length);
+        Some(if is_shown { self.own_page(piece, done, run, keep) } else { run })
+    }
+
+    /// A run whose first page is shown moves that page; another one ends before the first page that is shown.
+    #[cold]
+    fn own_page(&mut self, piece: Piece, done: usize, run: Run, keep: bool) -> Run {
+        let page = piece.page(done);
+        let shown = |from: usize| self.memory(run.home).is_shown(run.offset + from, 1);
+        if !shown(0) {
+            let mut length = piece.rest(done, page + 1);
+            while length < run.length && !shown(length) {
+                length = (length + PAGE).min(run.length);
+            }
+            return Run { length, ..run };
+        }
+        let length = piece.rest(done, page + 1);
+        let whole = Run { offset: run.offset - run.offset % PAGE, length: PAGE, ..run };
+        let home = home_of(page);
+        let content = (keep || length < PAGE).then(|| self.copy_of(whole));
+        let goes_home = run.home == Home::Spare && !self.memory(home.home).is_shown(home.offset, PAGE);
+        let to = if goes_home { home } else { self.spare_page() };
+        if let Some(content) = content {
+            self.bytes_mut(to).copy_from_slice(&content);
+        }
+        match to.home {
+            Home::Spare => self.spare.set(page, (to.offset / PAGE) as u32),
+            Home::Chunk(_) => self.spare.clear(page),
+        }
+        Run { home: to.home, offset: to.offset + run.offset % PAGE, length, ..run }
+    }
+
+    fn copy_of(&self, page: Run) -> [u8; PAGE] {
+        self.bytes(page).try_into().expect("a page has its length")
+    }
+
+    fn spare_page(&mut self) -> Run {
+        let spare = self.spare.take().or_else(|| {
+            self.move_home(usize::MAX);
+            self.spare.take()
+        });
+        let spare = spare.expect("as many pages are spare as may be shown");
+        Run { home: Home::Spare, offset: spare as usize * PAGE, length: PAGE, at: 0 }
+    }
+
+    /// Looks at up to `count` of the pages that are away and moves home those whose place nobody is shown.
+    pub(super) fn move_home(&mut self, count: usize) {
+        let mut from = if count == usize::MAX { 0 } else { self.homeward };
+        for _ in 0..count {
+            let Some((page, spare)) = self.spare.next(from) else {
+                from = 0;
+                break;
+            };
+            from = page + 1;
+            let home = home_of(page);
+            if self.memory(home.home).is_shown(home.offset, PAGE) {
+                continue;
+            }
+            let away = Run { home: Home::Spare, offset: spare as usize * PAGE, ..home };
+            let content = self.copy_of(away);
+            self.bytes_mut(home).copy_from_slice(&content);
+            self.spare.clear(page);
+        }
+        self.homeward = from;
+    }
+}
+
+/// A page's own place.
+fn home_of(page: u64) -> Run {
+    let chunk = (page / CHUNK_PAGES) as usize;
+    Run { home: Home::Chunk(chunk), offset: (page % CHUNK_PAGES) as usize * PAGE, length: PAGE, at: 0 }
+}
