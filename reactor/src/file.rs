@@ -33,6 +33,14 @@ pub enum FileOp {
         /// How much.
         length_bytes: u64,
     },
+    /// Take the space of a range inside the file, so that writing there does not run out of it; what it reads stays as it is.
+    /// `EOPNOTSUPP` where the file system cannot.
+    Allocate {
+        /// Where in the file.
+        offset_bytes: u64,
+        /// How much.
+        length_bytes: u64,
+    },
     /// Zero the range and keep it allocated. `EOPNOTSUPP` where the file system cannot.
     ZeroRange {
         /// Where in the file.

@@ -58,7 +58,7 @@ impl File for ChannelFile {
                 Io { tag, op: Op::Write { extent, fua: durable }, sgl }
             }
             FileOp::Sync => Io { tag, op: Op::Flush, sgl: Sgl::empty() },
-            FileOp::PunchHole { .. } | FileOp::ZeroRange { .. } => {
+            FileOp::PunchHole { .. } | FileOp::Allocate { .. } | FileOp::ZeroRange { .. } => {
                 self.refused.push(tag);
                 return Ok(());
             }

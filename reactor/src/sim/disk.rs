@@ -7,8 +7,13 @@ use std::os::fd::OwnedFd;
 use super::file::SimFile;
 use super::image::{Change, Content, Image};
 use super::{DiskFaults, SimWorld};
+use crate::buffer::Sgl;
 use crate::file::{FileDone, FileOp};
 use crate::time::Time;
+
+const SECTOR: u64 = super::SECTOR_BYTES as u64;
+/// Sectors of a page of the system's memory.
+const PAGE_SECTORS: u64 = 4096 / SECTOR;
 
 pub(super) struct Pending {
     pub(super) handle: u64,
@@ -92,13 +97,7 @@ impl State {
         }
     }
 
-    fn finish(
-        &mut self,
-        world: &SimWorld,
-        op: FileOp,
-        completed_before: u64,
-    ) -> (Result<(), i32>, crate::buffer::Sgl) {
-        use crate::buffer::Sgl;
+    fn finish(&mut self, world: &SimWorld, op: FileOp, completed_before: u64) -> (Result<(), i32>, Sgl) {
         match op {
             FileOp::Read { offset_bytes, mut sgl } => {
                 let result = self.read(world, offset_bytes, &mut sgl);
@@ -115,13 +114,16 @@ impl State {
                 let length = length_bytes.min(self.length_bytes.saturating_sub(offset_bytes));
                 (self.write(world, offset_bytes, length, Content::Hole, false), Sgl::empty())
             }
+            FileOp::Allocate { offset_bytes, length_bytes } => {
+                (self.allocate(world, offset_bytes, length_bytes), Sgl::empty())
+            }
             FileOp::ZeroRange { offset_bytes, length_bytes } => {
                 (self.write(world, offset_bytes, length_bytes, Content::Zeros, false), Sgl::empty())
             }
         }
     }
 
-    fn read(&self, world: &SimWorld, offset_bytes: u64, sgl: &mut crate::buffer::Sgl) -> Result<(), i32> {
+    fn read(&self, world: &SimWorld, offset_bytes: u64, sgl: &mut Sgl) -> Result<(), i32> {
         let end = offset_bytes + sgl.len() as u64;
         let is_bad = |bad: &std::ops::Range<u64>| bad.start < end && offset_bytes < bad.end;
         if end > self.length_bytes
@@ -171,6 +173,24 @@ impl State {
         Ok(())
     }
 
+    /// Sectors that were holes read zeros as before, and writing them needs no space any more.
+    fn allocate(&mut self, world: &SimWorld, offset_bytes: u64, length_bytes: u64) -> Result<(), i32> {
+        let missing = self.current.missing_sectors(offset_bytes, length_bytes);
+        let needs = missing.len() as u64 * SECTOR;
+        if self.current.allocated_bytes().saturating_add(needs) > self.faults.space_bytes {
+            return Err(libc::ENOSPC);
+        }
+        if world.chance(self.faults.write_error_permille) {
+            return Err(libc::EIO);
+        }
+        for number in missing {
+            self.sequence += 1;
+            let (offset_bytes, content) = (number * SECTOR, Content::Zeros);
+            self.take(Change { sequence: self.sequence, offset_bytes, length_bytes: SECTOR, content });
+        }
+        Ok(())
+    }
+
     fn take(&mut self, change: Change) {
         if change.content != Content::Hole {
             self.length_bytes = self.length_bytes.max(change.offset_bytes + change.length_bytes);
@@ -204,7 +224,7 @@ impl State {
     fn after_power_loss(&mut self, world: &SimWorld) -> Self {
         // One style for all changes finds bugs that independent coin flips for each would hide.
         let style = world.below(4);
-        self.abandon_pending(world);
+        self.abandon_pending(world, 1);
         for mut change in std::mem::take(&mut self.unsynced) {
             match style {
                 0 => continue,
@@ -237,7 +257,8 @@ impl State {
     /// What the next process finds after this one was killed: the system still has everything that
     /// completed, and does with what was in flight what it likes.
     fn after_kill(&mut self, world: &SimWorld) -> Self {
-        self.abandon_pending(world);
+        // What has reached the disk it finishes; the system hands over whole pages.
+        self.abandon_pending(world, PAGE_SECTORS);
         Self {
             faults: self.faults.clone(),
             length_bytes: self.length_bytes,
@@ -249,13 +270,40 @@ impl State {
         }
     }
 
-    fn abandon_pending(&mut self, world: &SimWorld) {
+    /// Ends what is in flight. A write may end in part, in units of so many sectors.
+    fn abandon_pending(&mut self, world: &SimWorld, unit_sectors: u64) {
         for pending in std::mem::take(&mut self.pending) {
             if world.chance(500) {
-                let _ = self.finish(world, pending.op, pending.completed_before);
+                continue;
+            }
+            match pending.op {
+                FileOp::Write { offset_bytes, sgl, .. } if world.chance(500) => {
+                    self.write_in_part(world, offset_bytes, &sgl, unit_sectors);
+                }
+                op => drop(self.finish(world, op, pending.completed_before)),
             }
         }
         self.gone = true;
+    }
+
+    /// A write that was cut short, durable or not: any unit of it may have got there, and none for sure.
+    fn write_in_part(&mut self, world: &SimWorld, offset_bytes: u64, sgl: &Sgl, unit_sectors: u64) {
+        self.sequence += 1;
+        let whole = Change {
+            sequence: self.sequence,
+            offset_bytes,
+            length_bytes: sgl.len() as u64,
+            content: Content::Bytes(sgl.to_vec()),
+        };
+        let (mut unit, mut is_there) = (u64::MAX, false);
+        for number in whole.sectors() {
+            if number / unit_sectors != unit {
+                (unit, is_there) = (number / unit_sectors, world.chance(500));
+            }
+            if is_there {
+                self.take(whole.in_sector(number));
+            }
+        }
     }
 }
 
@@ -263,7 +311,7 @@ impl State {
 fn cut(world: &SimWorld, change: &mut Change) {
     let sectors = change.sectors();
     let keep = world.below(sectors.end - sectors.start + 1);
-    let end = (sectors.start + keep) * super::SECTOR_BYTES as u64;
+    let end = (sectors.start + keep) * SECTOR;
     let length = end.saturating_sub(change.offset_bytes).min(change.length_bytes);
     change.length_bytes = length;
     if let Content::Bytes(bytes) = &mut change.content {

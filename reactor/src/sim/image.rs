@@ -30,6 +30,20 @@ pub(super) struct Change {
 }
 
 impl Change {
+    /// Its part in one of its sectors.
+    pub(super) fn in_sector(&self, number: u64) -> Self {
+        let from = self.offset_bytes.max(number * SECTOR);
+        let to = (self.offset_bytes + self.length_bytes).min((number + 1) * SECTOR);
+        let content = match &self.content {
+            Content::Bytes(bytes) => {
+                let first = (from - self.offset_bytes) as usize;
+                Content::Bytes(bytes[first..first + (to - from) as usize].to_vec())
+            }
+            content => content.clone(),
+        };
+        Self { sequence: self.sequence, offset_bytes: from, length_bytes: to - from, content }
+    }
+
     /// The sectors it touches.
     pub(super) fn sectors(&self) -> std::ops::Range<u64> {
         let end = (self.offset_bytes + self.length_bytes).div_ceil(SECTOR);
@@ -92,7 +106,14 @@ impl Image {
         self.allocated * SECTOR
     }
 
-    /// Sectors of the range that are not allocated yet.
+    /// The numbers of the sectors of a range that are not allocated yet.
+    pub(super) fn missing_sectors(&self, offset_bytes: u64, length_bytes: u64) -> Vec<u64> {
+        let numbers = offset_bytes / SECTOR..(offset_bytes + length_bytes).div_ceil(SECTOR);
+        let is_missing = |number: &u64| self.sectors.get(number).is_none_or(|(_, sector)| sector.is_none());
+        numbers.filter(is_missing).collect()
+    }
+
+    /// Bytes of the sectors of the range that are not allocated yet.
     pub(super) fn missing_bytes(&self, change: &Change) -> u64 {
         let numbers = change.sectors();
         let total = numbers.end - numbers.start;

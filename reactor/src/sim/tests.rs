@@ -157,6 +157,44 @@ fn faults_are_the_systems_errors() {
 }
 
 #[test]
+fn allocated_space_reads_as_before_and_writing_it_needs_no_more() {
+    let world = SimWorld::new(1);
+    let disk = world.disk(1 << 20);
+    let mut file = disk.open();
+    write(&mut file, 512, 7, 512, false).expect("no faults");
+    disk.set_faults(DiskFaults { space_bytes: 2048, ..DiskFaults::default() });
+    let allocate = |length_bytes| FileOp::Allocate { offset_bytes: 0, length_bytes };
+    assert_eq!(run(&mut file, allocate(4096)), Err(libc::ENOSPC));
+    assert_eq!(run(&mut file, allocate(2048)), Ok(Vec::new()));
+    let expected = [[0; 512], [7; 512], [0; 512], [0; 512]].concat();
+    assert_eq!(read(&mut file, 0, 2048), Ok(expected));
+    assert_eq!(disk.allocated_bytes(), 2048);
+    assert_eq!(write(&mut file, 0, 1, 2048, false), Ok(()));
+    assert_eq!(write(&mut file, 4096, 1, 512, false), Err(libc::ENOSPC));
+}
+
+#[test]
+fn a_write_in_flight_may_end_in_part_even_if_it_would_be_durable() {
+    for power in [false, true] {
+        let (mut none, mut whole, mut torn) = (0, 0, 0);
+        for seed in 0..200 {
+            let world = SimWorld::new(seed);
+            let disk = world.disk(1 << 20);
+            let mut file = disk.open();
+            let sgl = Sgl::from_slice_heap(&[2; 4096]);
+            file.submit(1, FileOp::Write { offset_bytes: 256, sgl, durable: true }).expect("room");
+            let after = if power { disk.crash() } else { disk.kill() };
+            match after.peek(256, 4096).iter().filter(|&&byte| byte == 2).count() {
+                0 => none += 1,
+                4096 => whole += 1,
+                _ => torn += 1,
+            }
+        }
+        assert!(none > 10 && whole > 10 && torn > 10, "{none} {whole} {torn}");
+    }
+}
+
+#[test]
 fn a_descriptor_of_nothing_is_refused() {
     let world = SimWorld::new(1);
     assert!(world.files().adopt(std::fs::File::open("/dev/null").expect("there").into()).is_err());

@@ -208,16 +208,18 @@ fn op_length(op: &FileOp) -> usize {
     match op {
         FileOp::Read { sgl, .. } | FileOp::Write { sgl, .. } => sgl.len(),
         FileOp::Sync => 1,
-        FileOp::PunchHole { length_bytes, .. } | FileOp::ZeroRange { length_bytes, .. } => {
-            usize::from(*length_bytes > 0)
-        }
+        FileOp::PunchHole { length_bytes, .. }
+        | FileOp::Allocate { length_bytes, .. }
+        | FileOp::ZeroRange { length_bytes, .. } => usize::from(*length_bytes > 0),
     }
 }
 
 fn into_sgl(op: FileOp) -> Sgl {
     match op {
         FileOp::Read { sgl, .. } | FileOp::Write { sgl, .. } => sgl,
-        FileOp::Sync | FileOp::PunchHole { .. } | FileOp::ZeroRange { .. } => Sgl::empty(),
+        FileOp::Sync | FileOp::PunchHole { .. } | FileOp::Allocate { .. } | FileOp::ZeroRange { .. } => {
+            Sgl::empty()
+        }
     }
 }
 
@@ -250,6 +252,10 @@ fn build(fd: Fd, running: &Running, vectors: &mut SmallVec<[libc::iovec; 4]>) ->
         FileOp::Sync => opcode::Fsync::new(fd).flags(FsyncFlags::DATASYNC).build(),
         FileOp::PunchHole { offset_bytes, length_bytes } => {
             let mode = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
+            opcode::Fallocate::new(fd, *length_bytes).offset(*offset_bytes).mode(mode).build()
+        }
+        FileOp::Allocate { offset_bytes, length_bytes } => {
+            let mode = libc::FALLOC_FL_KEEP_SIZE;
             opcode::Fallocate::new(fd, *length_bytes).offset(*offset_bytes).mode(mode).build()
         }
         FileOp::ZeroRange { offset_bytes, length_bytes } => {

@@ -146,6 +146,16 @@ fn holes_and_zero_runs_read_zeros(rig: &Rig) {
     }
 }
 
+fn allocated_space_reads_as_before(rig: &Rig) {
+    let file = &mut *rig.open();
+    rig.write(file, 8192, &pattern(3, 8192), false);
+    let (result, sgl) = rig.run(file, FileOp::Allocate { offset_bytes: 4096, length_bytes: 65536 });
+    assert!(sgl.is_empty());
+    assert!([Ok(()), Err(libc::EOPNOTSUPP)].contains(&result));
+    let expected = [vec![0; 8192], pattern(3, 8192), vec![0; 65536]].concat();
+    assert_eq!(rig.read(file, 0, expected.len()), Ok(expected));
+}
+
 fn a_hole_at_the_end_does_not_change_the_length(rig: &Rig) {
     let file = &mut *rig.open();
     let op = FileOp::PunchHole { offset_bytes: LENGTH - 4096, length_bytes: 8192 };
@@ -228,10 +238,11 @@ fn files_on_one_core_do_not_mix(rig: &Rig) {
 
 type Check = (&'static str, fn(&Rig));
 
-const LIST: [Check; 8] = [
+const LIST: [Check; 9] = [
     ("written bytes are read back", written_bytes_are_read_back),
     ("the end of the file", the_end_of_the_file_is_an_error_for_reads_and_growth_for_writes),
     ("holes and zero runs", holes_and_zero_runs_read_zeros),
+    ("allocated space", allocated_space_reads_as_before),
     ("a hole at the end", a_hole_at_the_end_does_not_change_the_length),
     ("nothing to do", nothing_to_do_is_done),
     ("every operation once", every_operation_comes_back_once_with_its_own_buffers),
