@@ -43,6 +43,14 @@ pub enum Op {
         /// Force unit access.
         fua: bool,
     },
+    /// Write the payload all or nothing, whatever happens: after a crash of the process or a power cut at any moment the blocks
+    /// read as before or as the payload, never a mixture. At most [`BdevInfo::atomic_write_blocks`].
+    AtomicWrite {
+        /// Where.
+        extent: Extent,
+        /// Force unit access.
+        fua: bool,
+    },
     /// Everything acknowledged before is on the medium when this is answered.
     Flush,
     /// Free the blocks; they read zeros afterwards. No payload.
@@ -152,7 +160,9 @@ pub struct BdevInfo {
     pub thin: bool,
     /// The unit of unmap, in logical blocks, at least 1.
     pub unmap_granularity_blocks: u32,
-    /// The longest run of blocks that is written all or nothing, in logical blocks, at least 1.
+    /// The longest run of blocks that every [`Op::Write`] writes all or nothing, in logical blocks, at least 1.
+    pub write_unit_blocks: u32,
+    /// The longest [`Op::AtomicWrite`], in logical blocks, at least `write_unit_blocks`.
     pub atomic_write_blocks: u32,
     /// Identity of the data: same bytes, same number, for ever.
     pub uuid: uuid::Uuid,
@@ -247,6 +257,7 @@ impl Op {
                 Some(extent)
             }
             Self::Write { extent, .. }
+            | Self::AtomicWrite { extent, .. }
             | Self::WriteZeroes { extent, .. }
             | Self::CompareAndWrite { extent, .. }
             | Self::OrWrite { extent, .. } => Some(extent),
@@ -265,6 +276,7 @@ impl Op {
         match self {
             Self::Read(_) | Self::Compare(_) | Self::BlockStatus(_) | Self::Flush => false,
             Self::Write { .. }
+            | Self::AtomicWrite { .. }
             | Self::Unmap(_)
             | Self::WriteZeroes { .. }
             | Self::CompareAndWrite { .. }
@@ -277,7 +289,9 @@ impl Op {
         let block_bytes = u64::from(logical_block_bytes);
         match self {
             Self::Read(extent) | Self::Compare(extent) => extent.length_blocks * block_bytes,
-            Self::Write { extent, .. } | Self::OrWrite { extent, .. } => extent.length_blocks * block_bytes,
+            Self::Write { extent, .. } | Self::AtomicWrite { extent, .. } | Self::OrWrite { extent, .. } => {
+                extent.length_blocks * block_bytes
+            }
             Self::CompareAndWrite { extent, .. } => 2 * extent.length_blocks * block_bytes,
             Self::Flush | Self::Unmap(_) | Self::WriteZeroes { .. } | Self::BlockStatus(_) => 0,
         }

@@ -248,6 +248,7 @@ fn finish(
         thin,
         volatile_write_cache: device.volatile_write_cache || matches!(mode, IoMode::Buffered(_)),
         allocation: None,
+        journal: None,
     })
 }
 

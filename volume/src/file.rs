@@ -5,6 +5,7 @@
 //! Write ─▶ file write ──fua, page cache──▶ sync group ─▶ answer
 //! Unmap, WriteZeroes ─▶ punch hole ─▶ else zero range ─▶ else zeros written piece by piece
 //! Flush ─▶ nothing written since the last sync? answer : sync group
+//! AtomicWrite ─▶ one sector? as a write : journal ─▶ in place, durable ─▶ answer (see `atomic` and [`crate::journal`])
 //! ```
 //!
 //! Overlapping I/O is ordered by the caller ([`crate::volume::Volume`] does).
@@ -14,6 +15,7 @@
 //! error, and from then on every flush and every write is answered [`IoStatus::Gone`]; reads go on.
 //! A durable write that fails for another reason than space counts as a failed sync.
 
+mod atomic;
 mod sync;
 mod zero;
 
@@ -29,6 +31,7 @@ use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::file_open::OpenedFile;
 use crate::io_mode::IoMode;
 use crate::limits::{IN_FLIGHT_EXPECTED, PAGE_BYTES};
+use atomic::Atomic;
 use sync::SyncGroups;
 use zero::{ZeroMeans, ZeroMethod};
 
@@ -67,6 +70,10 @@ pub struct FileChannel {
     zeros: Option<Sgl>,
     /// I/Os for whose zeros the pool had no room.
     zero_waiting: VecDeque<u32>,
+    /// Blocks that recovery would write again after a crash: they do not change until that is over.
+    guarded: Option<Extent>,
+    /// How it writes atomically, where it can.
+    atomic: Option<Box<Atomic>>,
     buffers: BufferPool,
     file_done: Vec<FileDone>,
     done: VecDeque<Done>,
@@ -85,10 +92,16 @@ impl FileChannel {
             thin: opened.thin,
             unmap_granularity_blocks: (unmap_bytes / u64::from(block_bytes)) as u32,
             // A disk promises its own sector and the filesystem nothing more.
+            write_unit_blocks: 1,
+            // More with a journal.
             atomic_write_blocks: 1,
             uuid: opened.geometry.uuid,
         };
-        Ok(Self::over(files.adopt(opened.fd)?, info, opened.mode, opened.allocation, buffers))
+        let channel = Self::over(files.adopt(opened.fd)?, info, opened.mode, opened.allocation, buffers);
+        match opened.journal {
+            Some(journal) => Ok(channel.with_journal(files.adopt(journal.fd)?)),
+            None => Ok(channel),
+        }
     }
 
     /// A channel over a file that is already on this core; simulations start here.
@@ -112,6 +125,8 @@ impl FileChannel {
             zero_means: ZeroMeans { punch_hole: true, zero_range: true },
             zeros: None,
             zero_waiting: VecDeque::new(),
+            guarded: None,
+            atomic: None,
             buffers: buffers.clone(),
             file_done: Vec::new(),
             done: VecDeque::new(),
@@ -252,6 +267,7 @@ impl FileChannel {
                 self.on_written(id, extent, fua, done.result);
             }
             Op::Unmap(_) | Op::WriteZeroes { .. } => self.on_zeroed(id, done.sgl, done.result),
+            Op::AtomicWrite { extent, .. } => self.on_atomic_done(id, extent, done),
             Op::Flush
             | Op::BlockStatus(_)
             | Op::Compare(_)
@@ -288,6 +304,53 @@ impl IoChannel for FileChannel {
 
     fn submit(&mut self, io: Io) -> Option<Done> {
         let Io { tag, op, sgl } = io;
+        if let Some(guarded) = self.guarded
+            && atomic::concerns(&op, guarded)
+        {
+            return self.submit_guarded(Io { tag, op, sgl }, guarded);
+        }
+        self.submit_unguarded(Io { tag, op, sgl })
+    }
+
+    fn poll(&mut self, out: &mut Vec<Done>, _budget: usize) {
+        if self.file.in_flight() > 0 {
+            let mut file_done = std::mem::take(&mut self.file_done);
+            self.file.poll(&mut file_done);
+            for done in file_done.drain(..) {
+                self.on_file_done(done);
+            }
+            self.file_done = file_done;
+        }
+        self.feed_zero_waiting();
+        self.feed_backlog();
+        self.poll_atomic();
+        out.extend(self.done.drain(..));
+    }
+
+    fn allocated_bytes(&self) -> Option<u64> {
+        Some(self.mapped_bytes())
+    }
+
+    fn in_flight(&self) -> usize {
+        self.slots.len() - self.free.len() + self.done.len() + self.held_back()
+    }
+
+    fn grow(&mut self, length_blocks: u64) -> bool {
+        if length_blocks < self.info.length_blocks {
+            return false;
+        }
+        self.info.length_blocks = length_blocks;
+        if let Some(map) = &mut self.allocation {
+            map.grow(length_blocks * u64::from(self.info.logical_block_bytes));
+        }
+        true
+    }
+}
+
+impl FileChannel {
+    /// Starts an I/O of which no atomic write has to know.
+    fn submit_unguarded(&mut self, io: Io) -> Option<Done> {
+        let Io { tag, op, sgl } = io;
         assert_eq!(
             sgl.len() as u64,
             op.payload_bytes(self.info.logical_block_bytes),
@@ -306,6 +369,7 @@ impl IoChannel for FileChannel {
         match op {
             Op::Read(extent) => self.submit_read(tag, extent, sgl),
             Op::Write { extent, fua } => self.submit_write(tag, extent, fua, sgl),
+            Op::AtomicWrite { extent, fua } => self.submit_atomic(tag, extent, fua, sgl),
             Op::Flush => self.submit_flush(tag),
             Op::Unmap(extent) => self.submit_zero(tag, op, extent),
             Op::WriteZeroes { extent, .. } => self.submit_zero(tag, op, extent),
@@ -314,39 +378,6 @@ impl IoChannel for FileChannel {
                 unreachable!("the volume builds these from reads and writes")
             }
         }
-    }
-
-    fn poll(&mut self, out: &mut Vec<Done>, _budget: usize) {
-        if self.file.in_flight() > 0 {
-            let mut file_done = std::mem::take(&mut self.file_done);
-            self.file.poll(&mut file_done);
-            for done in file_done.drain(..) {
-                self.on_file_done(done);
-            }
-            self.file_done = file_done;
-        }
-        self.feed_zero_waiting();
-        self.feed_backlog();
-        out.extend(self.done.drain(..));
-    }
-
-    fn allocated_bytes(&self) -> Option<u64> {
-        Some(self.mapped_bytes())
-    }
-
-    fn in_flight(&self) -> usize {
-        self.slots.len() - self.free.len() + self.done.len()
-    }
-
-    fn grow(&mut self, length_blocks: u64) -> bool {
-        if length_blocks < self.info.length_blocks {
-            return false;
-        }
-        self.info.length_blocks = length_blocks;
-        if let Some(map) = &mut self.allocation {
-            map.grow(length_blocks * u64::from(self.info.logical_block_bytes));
-        }
-        true
     }
 }
 

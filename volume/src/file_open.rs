@@ -1,9 +1,9 @@
 //! Creating, opening and growing the sparse file behind a volume. Everything here may block: the
 //! control plane calls it and hands the result, which can travel, to the volume's core.
 //!
-//! Beside the data file `<name>` lies its identity `<name>.meta` (see [`crate::identity`]) and, once
-//! a reservation was made, `<name>.state` (see [`crate::metadata`]). The data file holds the
-//! volume's blocks and nothing else. It carries the volume's uuid as an extended attribute where
+//! Beside the data file `<name>` lies its identity `<name>.meta` (see [`crate::identity`]), the journal of
+//! its atomic writes `<name>.atomic` (see [`crate::journal`]) and, once a reservation was made,
+//! `<name>.state` (see [`crate::metadata`]). The data file holds the volume's blocks and nothing else. It carries the volume's uuid as an extended attribute where
 //! the filesystem has those, so that a file put under another's name is noticed.
 
 use std::fs::{File, OpenOptions};
@@ -22,6 +22,8 @@ use crate::allocation::AllocationMap;
 use crate::geometry::{Geometry, GeometryError};
 use crate::identity::{Identity, IdentityError};
 use crate::io_mode::{IoMode, choose};
+use crate::journal::Pending;
+use crate::journal_file::{self, OpenedJournal};
 use crate::limits::PAGE_BYTES;
 use crate::lock::lock;
 use crate::open_error::OpenError;
@@ -50,6 +52,8 @@ pub struct OpenedFile {
     pub volatile_write_cache: bool,
     /// Where it holds data; `None` on a device, where everything does.
     pub allocation: Option<AllocationMap>,
+    /// The journal of its atomic writes; `None` on a device, and where there was no room for one.
+    pub journal: Option<OpenedJournal>,
 }
 
 /// How to open.
@@ -74,7 +78,12 @@ pub fn state_path(path: &Path) -> PathBuf {
     with_suffix(path, ".state")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+/// The journal of atomic writes of the data file `path`.
+pub fn journal_path(path: &Path) -> PathBuf {
+    with_suffix(path, ".atomic")
+}
+
+pub(crate) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()
@@ -83,11 +92,7 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 /// Creates a sparse file and its identity. Nothing that exists is overwritten; what was created is
 /// removed again when a later step fails.
 pub fn create(path: &Path, geometry: Geometry, options: FileOptions) -> Result<OpenedFile, OpenError> {
-    for existing in [identity_path(path), state_path(path)] {
-        if existing.symlink_metadata().is_ok() {
-            return Err(OpenError::AlreadyExists { path: existing });
-        }
-    }
+    refuse_existing(&[identity_path(path), state_path(path), journal_path(path)])?;
     let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path);
     let file = opened.map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => OpenError::AlreadyExists { path: path.to_owned() },
@@ -97,7 +102,15 @@ pub fn create(path: &Path, geometry: Geometry, options: FileOptions) -> Result<O
         // Both were made a moment ago by this call; a failure to remove them adds nothing.
         let _ = std::fs::remove_file(path);
         let _ = std::fs::remove_file(identity_path(path));
+        let _ = std::fs::remove_file(journal_path(path));
     })
+}
+
+fn refuse_existing(paths: &[PathBuf]) -> Result<(), OpenError> {
+    match paths.iter().find(|path| path.symlink_metadata().is_ok()) {
+        Some(path) => Err(OpenError::AlreadyExists { path: path.clone() }),
+        None => Ok(()),
+    }
 }
 
 fn create_in(
@@ -110,14 +123,15 @@ fn create_in(
     file.set_len(geometry.length_bytes()).map_err(OpenError::io(path, "set the size of"))?;
     write_mark(&file, path, geometry.uuid)?;
     file.sync_all().map_err(OpenError::io(path, "sync"))?;
+    let journal = journal_file::create(&journal_path(path), &geometry)?;
     let identity = identify(&file, path, geometry, 1)?;
     write_identity(path, &identity)?;
-    finish(path, file, geometry, options)
+    finish(path, file, geometry, options, Some(journal))
 }
 
 /// Opens what [`create`] made, after checking that it is still what its identity says.
 pub fn open(path: &Path, options: FileOptions) -> Result<OpenedFile, OpenError> {
-    let file = open_data(path)?;
+    let mut file = open_data(path)?;
     let found_bytes = file.metadata().map_err(OpenError::io(path, "inspect"))?.len();
     lock(&file, path)?;
     let mut identity = read_identity(path)?;
@@ -137,23 +151,23 @@ pub fn open(path: &Path, options: FileOptions) -> Result<OpenedFile, OpenError> 
         identity = identify(&file, path, identity.geometry, identity.sequence + 1)?;
         write_identity(path, &identity)?;
     }
-    finish(path, file, identity.geometry, options)
+    let pending = if same.is_ok() { Pending::Complete } else { Pending::Forget };
+    let journal = journal_file::open(&journal_path(path), &mut file, path, &identity.geometry, pending)?;
+    finish(path, file, identity.geometry, options, journal)
 }
 
 /// Makes a volume of an existing raw image: its bytes stay, its size must be the geometry's.
 pub fn import(path: &Path, geometry: Geometry, options: FileOptions) -> Result<OpenedFile, OpenError> {
-    let existing = identity_path(path);
-    if existing.symlink_metadata().is_ok() {
-        return Err(OpenError::AlreadyExists { path: existing });
-    }
+    refuse_existing(&[identity_path(path), journal_path(path)])?;
     let file = open_data(path)?;
     lock(&file, path)?;
     let mut identity = identify(&file, path, geometry, 1)?;
     let found_bytes = file.metadata().map_err(OpenError::io(path, "inspect"))?.len();
     settle_length(path, found_bytes, &mut identity)?;
     write_mark(&file, path, geometry.uuid)?;
+    let journal = journal_file::create(&journal_path(path), &geometry)?;
     write_identity(path, &identify(&file, path, geometry, 1)?)?;
-    finish(path, file, geometry, options)
+    finish(path, file, geometry, options, Some(journal))
 }
 
 fn open_data(path: &Path) -> Result<File, OpenError> {
@@ -203,7 +217,7 @@ pub fn delete(path: &Path) -> Result<(), OpenError> {
     if let Some(file) = &file {
         lock(file, path)?;
     }
-    for path in [state_path(path), identity_path(path), path.to_owned()] {
+    for path in [state_path(path), journal_path(path), identity_path(path), path.to_owned()] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(OpenError::io(&path, "delete")(error));
@@ -229,15 +243,27 @@ fn read_identity(path: &Path) -> Result<Identity, OpenError> {
 
 /// Replaces the identity file in one step: the new one is durable before it takes the name.
 fn write_identity(path: &Path, identity: &Identity) -> Result<(), OpenError> {
-    let target = identity_path(path);
-    let temporary = with_suffix(path, ".meta.new");
+    replace(&identity_path(path), &identity.encode_file()).map(drop)
+}
+
+/// Puts a file with these bytes under the name `target`, in one step, and returns it open for writing.
+pub(crate) fn replace(target: &Path, bytes: &[u8]) -> Result<File, OpenError> {
+    let temporary = with_suffix(target, ".new");
+    replace_by(&temporary, target, bytes).inspect_err(|_| {
+        // It may take the very space that there is not enough of; a failure to remove it adds nothing.
+        let _ = std::fs::remove_file(&temporary);
+    })
+}
+
+fn replace_by(temporary: &Path, target: &Path, bytes: &[u8]) -> Result<File, OpenError> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(FILE_MODE);
-    let mut file = options.open(&temporary).map_err(OpenError::io(&temporary, "create"))?;
-    file.write_all(&identity.encode_file()).map_err(OpenError::io(&temporary, "write"))?;
-    file.sync_all().map_err(OpenError::io(&temporary, "sync"))?;
-    std::fs::rename(&temporary, &target).map_err(OpenError::io(&target, "replace"))?;
-    sync_directory(path)
+    options.read(true).write(true).create(true).truncate(true).mode(FILE_MODE);
+    let mut file = options.open(temporary).map_err(OpenError::io(temporary, "create"))?;
+    file.write_all(bytes).map_err(OpenError::io(temporary, "write"))?;
+    file.sync_all().map_err(OpenError::io(temporary, "sync"))?;
+    std::fs::rename(temporary, target).map_err(OpenError::io(target, "replace"))?;
+    sync_directory(target)?;
+    Ok(file)
 }
 
 fn sync_directory(path: &Path) -> Result<(), OpenError> {
@@ -302,6 +328,7 @@ fn finish(
     file: File,
     geometry: Geometry,
     options: FileOptions,
+    journal: Option<OpenedJournal>,
 ) -> Result<OpenedFile, OpenError> {
     let geometry_error = |source: GeometryError| OpenError::Geometry { path: path.to_owned(), source };
     Geometry::new(geometry.uuid, geometry.logical_block_bytes, geometry.length_bytes())
@@ -320,6 +347,7 @@ fn finish(
         // The disk below may have a cache, and the filesystem has metadata in memory.
         volatile_write_cache: true,
         allocation: Some(allocation),
+        journal,
     })
 }
 

@@ -5,7 +5,7 @@
 //! reservations, sanitizing it, and [`shared`], by which several protocols of a core serve one volume.
 //! It is not: a protocol (no SCSI or NVMe wire word) and not a control plane (no name, no config).
 //!
-//! Reading order: `bdev`, `volume`, `range`, then the back ends, then `reservation` and `sanitize`, then `shared`.
+//! Reading order: `bdev`, `volume`, `range`, then the back ends, `journal` (how a file writes atomically), then `reservation` and `sanitize`, then `shared`.
 
 #![forbid(unsafe_code)]
 
@@ -20,6 +20,8 @@ pub mod file_open;
 pub mod geometry;
 pub mod identity;
 pub mod io_mode;
+pub mod journal;
+pub mod journal_file;
 pub mod label;
 pub mod limits;
 mod lock;

@@ -13,6 +13,12 @@ pub const MAX_COMPARE_AND_WRITE_BYTES: u64 = MAX_TRANSFER_BYTES / 2;
 /// nothing runs beside a submit; 256 blocks of either size are as much as anybody asks for.
 pub const MEMORY_ATOMIC_WRITE_BYTES: u64 = 1024 * 1024;
 
+/// What a file promises to write all or nothing, in logical blocks of either size: its journal holds one such write.
+pub const FILE_ATOMIC_WRITE_BLOCKS: u32 = 256;
+
+/// The unit that every disk writes whole, whatever its logical block.
+pub const SECTOR_BYTES: u64 = 512;
+
 /// The unit in which memory is taken and given back.
 pub const MEMORY_CHUNK_BYTES: usize = 2 * 1024 * 1024;
 
@@ -105,6 +111,8 @@ const _: () = {
     assert!(LABEL_PIECE_BYTES.is_multiple_of(PAGE_BYTES) && LABEL_PIECE_BYTES <= MAX_TRANSFER_BYTES);
     assert!(LABEL_AREA_BYTES.is_multiple_of(LABEL_PIECE_BYTES));
     assert!(MEMORY_ATOMIC_WRITE_BYTES <= MAX_TRANSFER_BYTES);
+    assert!(FILE_ATOMIC_WRITE_BLOCKS as u64 * PAGE_BYTES <= MAX_TRANSFER_BYTES);
+    assert!(FILE_ATOMIC_WRITE_BLOCKS as u64 * PAGE_BYTES <= MIN_DEVICE_BYTES, "no device is shorter");
     assert!(MAX_COMPARE_AND_WRITE_BYTES * 2 <= MAX_TRANSFER_BYTES);
     assert!((MEMORY_CHUNK_BYTES as u64).is_multiple_of(PAGE_BYTES));
     assert!(MEMORY_CHUNK_BYTES as u64 / PAGE_BYTES == 512, "a chunk's map is eight words");

@@ -92,6 +92,8 @@ impl MemoryDevice {
             volatile_write_cache: false,
             thin: true,
             unmap_granularity_blocks: (PAGE_BYTES / block_bytes) as u32,
+            // Nothing runs beside a submit, and what a kill cuts short is gone as a whole.
+            write_unit_blocks: (MEMORY_ATOMIC_WRITE_BYTES / block_bytes) as u32,
             atomic_write_blocks: (MEMORY_ATOMIC_WRITE_BYTES / block_bytes) as u32,
             uuid: geometry.uuid,
         };
@@ -334,6 +336,7 @@ impl MemoryDevice {
             "a payload of another length"
         );
         if let Op::Write { extent, .. }
+        | Op::AtomicWrite { extent, .. }
         | Op::WriteZeroes { extent, unmap: false, .. }
         | Op::OrWrite { extent, .. }
         | Op::CompareAndWrite { extent, .. } = op
@@ -343,7 +346,7 @@ impl MemoryDevice {
         }
         match op {
             Op::Read(extent) => self.read(extent, sgl),
-            Op::Write { extent, .. } => self.write(extent, sgl, 0),
+            Op::Write { extent, .. } | Op::AtomicWrite { extent, .. } => self.write(extent, sgl, 0),
             Op::Flush => {}
             Op::Unmap(extent) | Op::WriteZeroes { extent, unmap: true, .. } => self.unmap(extent),
             Op::WriteZeroes { extent, unmap: false, .. } => self.zero(extent),

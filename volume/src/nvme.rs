@@ -87,6 +87,8 @@ impl<D: Device> NvmeChannel<D> {
             volatile_write_cache: own.volatile_write_cache,
             thin: own.zero.deallocates || own.zero.dsm,
             unmap_granularity_blocks: own.deallocate_blocks,
+            // The namespace's own units hold for its every write.
+            write_unit_blocks: own.atomic_write_blocks,
             atomic_write_blocks: own.atomic_write_blocks,
             uuid,
         };
@@ -252,7 +254,8 @@ enum Start {
 fn io_op(op: &Op) -> IoOp {
     match *op {
         Op::Read(_) => IoOp::Read,
-        Op::Write { fua, .. } => IoOp::Write { fua },
+        // A write within the atomic units is not cut.
+        Op::Write { fua, .. } | Op::AtomicWrite { fua, .. } => IoOp::Write { fua },
         Op::Flush => IoOp::Flush,
         Op::Unmap(_) => IoOp::WriteZeroes { deallocate: true, fua: false },
         Op::WriteZeroes { unmap, fua, .. } => IoOp::WriteZeroes { deallocate: unmap, fua },

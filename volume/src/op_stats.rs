@@ -32,7 +32,9 @@ impl OpKind {
     pub fn of(op: &Op) -> Self {
         match op {
             Op::Read(_) | Op::Compare(_) => Self::Read,
-            Op::Write { .. } | Op::CompareAndWrite { .. } | Op::OrWrite { .. } => Self::Write,
+            Op::Write { .. } | Op::AtomicWrite { .. } | Op::CompareAndWrite { .. } | Op::OrWrite { .. } => {
+                Self::Write
+            }
             Op::WriteZeroes { unmap: false, .. } => Self::Write,
             Op::Flush => Self::Flush,
             Op::Unmap(_) | Op::WriteZeroes { unmap: true, .. } => Self::Unmap,
@@ -80,6 +82,7 @@ mod tests {
         for (op, name) in [
             (Op::Read(extent), "read"),
             (Op::Write { extent, fua: true }, "write"),
+            (Op::AtomicWrite { extent, fua: false }, "write"),
             (Op::WriteZeroes { extent, unmap: true, fua: false }, "unmap"),
             (Op::WriteZeroes { extent, unmap: false, fua: false }, "write"),
             (Op::Flush, "flush"),
@@ -91,6 +94,6 @@ mod tests {
             OpKind::of(&op).record(&stats, IoStatus::NoSpace, 4096, 1_000);
             assert_eq!(entry.operations.get(), before + 2, "{op:?}");
         }
-        assert_eq!(stats.op("write").map(|w| (w.bytes.get(), w.errors.get())), Some((8192, 2)));
+        assert_eq!(stats.op("write").map(|w| (w.bytes.get(), w.errors.get())), Some((12_288, 3)));
     }
 }

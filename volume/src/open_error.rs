@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use crate::geometry::GeometryError;
 use crate::identity::IdentityError;
+use crate::journal::JournalError;
 use crate::signature::Found;
 
 /// The process that has a file open, as far as the system tells.
@@ -79,6 +80,18 @@ pub enum OpenError {
         path: PathBuf,
         /// What is wrong with it.
         source: IdentityError,
+    },
+    /// The journal of atomic writes is not the volume's, or unreadable.
+    #[error(
+        "{}: {source}; put the volume's own file back, or move this one away: the volume is then served without it, and a write \
+         that a crash cut short stays as it is",
+        path.display()
+    )]
+    Journal {
+        /// The journal.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: JournalError,
     },
     /// The shape asked for is impossible.
     #[error("{}: {source}", path.display())]

@@ -161,6 +161,10 @@ impl Volume {
         assert!(payload_bytes <= MAX_TRANSFER_BYTES, "a payload longer than any protocol may offer");
         let Some(extent) = op.extent() else { return };
         assert!(extent.end() <= self.info.length_blocks, "an extent past the end of the device");
+        if matches!(op, Op::AtomicWrite { .. }) {
+            let longest = u64::from(self.info.atomic_write_blocks);
+            assert!(extent.length_blocks <= longest, "a longer atomic write than the device offers");
+        }
         if matches!(op, Op::Unmap(_) | Op::WriteZeroes { .. }) {
             let bytes = extent.length_blocks * u64::from(self.info.logical_block_bytes);
             assert!(bytes <= MAX_UNMAP_BYTES, "a longer run than one I/O may unmap");

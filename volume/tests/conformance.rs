@@ -15,6 +15,7 @@ use volume::file::FileChannel;
 use volume::file_open::{self, FileOptions};
 use volume::geometry::Geometry;
 use volume::io_mode::{BufferedReason, IoMode};
+use volume::journal;
 use volume::memory::MemoryDevice;
 use volume::memory_budget::MemoryBudget;
 use volume::volume::Volume;
@@ -93,12 +94,13 @@ fn sim_info(geometry: Geometry, thin: bool) -> BdevInfo {
         volatile_write_cache: true,
         thin,
         unmap_granularity_blocks: 4096 / geometry.logical_block_bytes,
+        write_unit_blocks: 1,
         atomic_write_blocks: 1,
         uuid: geometry.uuid,
     }
 }
 
-fn simulated(seed: u64, mode: IoMode, faults: fn(DiskFaults) -> DiskFaults) {
+fn simulated(seed: u64, mode: IoMode, journal: bool, faults: fn(DiskFaults) -> DiskFaults) {
     let seeds = Rc::new(Cell::new(seed * 1000));
     conformance::run(|geometry| {
         seeds.set(seeds.get() + 1);
@@ -115,24 +117,45 @@ fn simulated(seed: u64, mode: IoMode, faults: fn(DiskFaults) -> DiskFaults) {
             Some(map),
             &core.buffers,
         );
+        if !journal {
+            return subject(channel, &core.buffers, || {});
+        }
+        let own = world.disk(journal::length_bytes(geometry.logical_block_bytes));
+        own.set_faults(DiskFaults { queue_depth: 1, ..own.faults() });
+        let channel = channel.with_journal(Box::new(own.open()));
+        assert_eq!(channel.info().atomic_write_blocks, 256);
         subject(channel, &core.buffers, || {})
     });
 }
 
 #[test]
 fn simulated_file_direct() {
-    simulated(1, IoMode::Direct { align_bytes: 512 }, |faults| faults);
+    simulated(1, IoMode::Direct { align_bytes: 512 }, false, |faults| faults);
+}
+
+#[test]
+fn simulated_file_direct_with_a_journal() {
+    simulated(4, IoMode::Direct { align_bytes: 512 }, true, |faults| faults);
+}
+
+#[test]
+fn simulated_file_buffered_with_a_journal_and_a_short_queue() {
+    let faults = |faults| DiskFaults { queue_depth: 3, ..faults };
+    simulated(5, IoMode::Buffered(BufferedReason::Asked), true, faults);
 }
 
 #[test]
 fn simulated_file_buffered_with_a_short_queue() {
     let faults = |faults| DiskFaults { queue_depth: 3, ..faults };
-    simulated(2, IoMode::Buffered(BufferedReason::Asked), faults);
+    simulated(2, IoMode::Buffered(BufferedReason::Asked), false, faults);
 }
 
 #[test]
 fn simulated_file_without_holes() {
-    simulated(3, IoMode::Direct { align_bytes: 512 }, |faults| DiskFaults { no_holes: true, ..faults });
+    simulated(3, IoMode::Direct { align_bytes: 512 }, false, |faults| DiskFaults {
+        no_holes: true,
+        ..faults
+    });
 }
 
 fn real_files(directory: &Path, options: FileOptions) {
@@ -144,6 +167,7 @@ fn real_files(directory: &Path, options: FileOptions) {
         let uring = Rc::new(Uring::new(Waker::new().expect("a free descriptor")).expect("io_uring"));
         let buffers = pool();
         let channel = FileChannel::new(opened, &*uring, &buffers).expect("an open file is adopted");
+        assert_eq!(channel.info().atomic_write_blocks, 256);
         subject(channel, &buffers, move || {
             uring.submit();
             std::thread::yield_now();

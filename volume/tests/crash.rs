@@ -40,6 +40,7 @@ impl Rig {
             volatile_write_cache: true,
             thin: true,
             unmap_granularity_blocks: 8,
+            write_unit_blocks: 1,
             atomic_write_blocks: 1,
             uuid: Uuid::from_u128(1),
         };

@@ -5,9 +5,11 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
-use volume::file_open::{self, FileOptions, identity_path, state_path};
+use volume::bdev::Extent;
+use volume::file_open::{self, FileOptions, identity_path, journal_path, state_path};
 use volume::geometry::Geometry;
 use volume::identity::{Identity, IdentityError};
+use volume::journal::{DATA_OFFSET_BYTES, ENTRY_OFFSET_BYTES, Entry, JournalError, length_bytes};
 use volume::open_error::OpenError;
 
 const MIB: u64 = 1 << 20;
@@ -58,7 +60,7 @@ fn nothing_is_overwritten() {
     assert!(matches!(again, Err(OpenError::AlreadyExists { .. })));
     assert_eq!(open(&path).expect("as it was").uuid, Uuid::from_u128(1));
     // Files of a volume whose data was lost are in the way as well, and stay.
-    for beside in [identity_path, state_path] {
+    for beside in [identity_path, state_path, journal_path] {
         let path = directory.path().join("w");
         std::fs::write(beside(&path), b"precious").expect("room");
         let refused = file_open::create(&path, geometry(2, 64 * MIB), FileOptions::default());
@@ -86,7 +88,7 @@ fn a_second_opener_is_told_who_was_first() {
     open(&path).expect("it is free again");
     file_open::delete(&path).expect("it is free");
     assert!(matches!(open(&path), Err(OpenError::MissingData { .. })));
-    assert!(!identity_path(&path).exists());
+    assert_eq!(std::fs::read_dir(directory.path()).expect("it is there").count(), 0, "nothing is left");
 }
 
 #[test]
@@ -164,8 +166,8 @@ fn a_raw_image_is_imported_with_its_bytes() {
     assert!(matches!(wrong, Err(OpenError::Truncated { .. })));
     let opened =
         file_open::import(&path, geometry(5, 2 * MIB), FileOptions::default()).expect("its size is right");
-    assert_eq!(opened.allocation.expect("a map").mapped_bytes(), 2 * MIB);
-    drop(opened.fd);
+    assert_eq!(opened.allocation.as_ref().expect("a map").mapped_bytes(), 2 * MIB);
+    drop(opened);
     assert_eq!(open(&path).expect("it has an identity").uuid, Uuid::from_u128(5));
     assert_eq!(std::fs::read(&path).expect("there"), vec![7; 2 * MIB as usize]);
 }
@@ -202,4 +204,93 @@ fn shared_memory_serves_as_well() {
     let path = directory.path().join("v");
     create(&path, 1);
     open(&path).expect("nothing is wrong with it");
+}
+
+/// Puts an atomic write of `blocks` blocks of `byte` into the journal at `path`, as a crash leaves it.
+fn cut_short(path: &Path, number: u128, blocks: u64, byte: u8) {
+    let data = vec![byte; blocks as usize * 512];
+    let data_crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &data) as u32;
+    let entry = Entry { sequence: 1, extent: Extent { lba: 100, length_blocks: blocks }, data_crc };
+    let journal = File::options().write(true).open(path).expect("there");
+    journal.write_all_at(&entry.encode(Uuid::from_u128(number)), ENTRY_OFFSET_BYTES).expect("room");
+    journal.write_all_at(&data, DATA_OFFSET_BYTES).expect("room");
+}
+
+fn blocks_of(path: &Path, blocks: usize) -> Vec<u8> {
+    let mut bytes = vec![0xEE; blocks * 512];
+    File::open(path).expect("there").read_exact_at(&mut bytes, 100 * 512).expect("inside");
+    bytes
+}
+
+#[test]
+fn an_atomic_write_that_was_cut_short_is_completed_before_anything_else() {
+    let directory = directory();
+    let path = directory.path().join("v");
+    create(&path, 1);
+    let journal = journal_path(&path);
+    assert_eq!(journal.metadata().expect("made with the volume").len(), length_bytes(512));
+    let without = std::fs::read(&journal).expect("there");
+    cut_short(&journal, 1, 9, 7);
+    let opened = file_open::open(&path, FileOptions::default()).expect("it is completed");
+    assert_eq!(
+        opened.journal.as_ref().expect("it has one").completed,
+        Some(Extent { lba: 100, length_blocks: 9 }),
+        "it is said"
+    );
+    let map = opened.allocation.as_ref().expect("a file has a map");
+    assert!(!map.is_hole(100 * 512, 9 * 512), "the map is made afterwards");
+    assert_eq!(blocks_of(&path, 9), vec![7; 9 * 512]);
+    assert_eq!(std::fs::read(&journal).expect("there"), without);
+    drop(opened);
+    let again = file_open::open(&path, FileOptions::default()).expect("nothing to do");
+    assert_eq!(again.journal.expect("it has one").completed, None);
+}
+
+#[test]
+fn a_volume_without_a_journal_gets_one_and_a_wrong_journal_is_refused() {
+    let directory = directory();
+    let (path, other) = (directory.path().join("v"), directory.path().join("w"));
+    create(&path, 1);
+    create(&other, 2);
+    let journal = journal_path(&path);
+    std::fs::remove_file(&journal).expect("there");
+    open(&path).expect("it is made");
+    assert_eq!(journal.metadata().expect("made").len(), length_bytes(512));
+
+    cut_short(&journal_path(&other), 2, 3, 9);
+    std::fs::copy(journal_path(&other), &journal).expect("room");
+    let before = std::fs::read(&journal).expect("there");
+    let refused = open(&path).expect_err("it is the other's");
+    let OpenError::Journal { path: named, source } = &refused else { panic!("{refused}") };
+    assert_eq!(named, &journal);
+    assert!(matches!(source, JournalError::OtherVolume { found, .. } if *found == Uuid::from_u128(2)));
+    let text = refused.to_string();
+    assert!(text.contains(".atomic") && text.contains("move this one away"), "{text}");
+    assert_eq!(std::fs::read(&journal).expect("there"), before, "nothing was overwritten");
+    assert_eq!(blocks_of(&path, 3), vec![0; 3 * 512]);
+    std::fs::write(&journal, b"something else").expect("room");
+    assert!(matches!(open(&path), Err(OpenError::Journal { source: JournalError::Foreign, .. })));
+}
+
+#[test]
+fn a_file_that_is_adopted_is_not_written_to_by_a_journal() {
+    let directory = directory();
+    let (a, _) = swapped(directory.path());
+    cut_short(&journal_path(&a), 1, 3, 9);
+    let adopt = FileOptions { adopt: true, ..FileOptions::default() };
+    let opened = file_open::open(&a, adopt).expect("its size is right");
+    assert_eq!(opened.journal.expect("it has one").completed, None);
+    assert_eq!(blocks_of(&a, 3), vec![0; 3 * 512]);
+}
+
+#[test]
+fn a_journal_that_somebody_holds_is_waited_for_or_refused() {
+    let directory = directory();
+    let path = directory.path().join("v");
+    create(&path, 1);
+    let held = File::open(journal_path(&path)).expect("there");
+    held.try_lock().expect("nobody has it");
+    assert!(matches!(open(&path), Err(OpenError::InUse { path, .. }) if path.ends_with("v.atomic")));
+    drop(held);
+    open(&path).expect("it is free");
 }

@@ -77,7 +77,7 @@ impl Disk {
                 expect(extent, 1, &range);
                 sgl.copy_in(0, &self.bytes[range]);
             }
-            Op::Write { extent, .. } => {
+            Op::Write { extent, .. } | Op::AtomicWrite { extent, .. } => {
                 let range = self.range(extent);
                 expect(extent, 1, &range);
                 sgl.copy_out(0, &mut self.bytes[range]);
@@ -150,6 +150,7 @@ pub fn info(logical_block_bytes: u32, length_blocks: u64) -> BdevInfo {
         volatile_write_cache: true,
         thin: true,
         unmap_granularity_blocks: 4096 / logical_block_bytes,
+        write_unit_blocks: 1,
         atomic_write_blocks: 256,
         uuid: uuid::Uuid::from_u128(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
     }

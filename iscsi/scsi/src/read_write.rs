@@ -185,7 +185,7 @@ impl LogicalUnit {
             return good();
         }
         let fua = self.fua(cdb);
-        self.payload_io(command, Op::Write { extent, fua }, fua, data_out_len)
+        self.payload_io(command, Op::AtomicWrite { extent, fua }, fua, data_out_len)
     }
 
     /// COMPARE AND WRITE (SBC-4 section 5.3).

@@ -51,7 +51,9 @@ pub fn plan(op: &Op, deallocates: bool) -> Option<(Kind, NvmOpcode, IoControl)> 
         |wanted: bool| if wanted && deallocates { IoControl::DEALLOCATE } else { IoControl::NONE };
     match *op {
         Op::Read(_) => Some((Kind::Read, NvmOpcode::READ, IoControl::NONE)),
-        Op::Write { fua: force, .. } => Some((Kind::Write, NvmOpcode::WRITE, fua(force))),
+        Op::Write { fua: force, .. } | Op::AtomicWrite { fua: force, .. } => {
+            Some((Kind::Write, NvmOpcode::WRITE, fua(force)))
+        }
         // Deallocating by Dataset Management is a hint that may be ignored; the blocks must read zeros afterwards.
         Op::Unmap(_) => Some((Kind::Zero, NvmOpcode::WRITE_ZEROES, deallocate(true))),
         Op::WriteZeroes { unmap, fua: force, .. } => {

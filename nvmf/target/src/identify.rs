@@ -145,7 +145,8 @@ pub(crate) fn namespace(view: &NamespaceView<'_>) -> Vec<u8> {
     let info = view.info;
     let block_bytes = u64::from(info.logical_block_bytes);
     let used = view.allocated_bytes.filter(|_| info.thin).map(|bytes| bytes.div_ceil(block_bytes));
-    let atomic = less_one(u64::from(info.atomic_write_blocks));
+    // What every Write does; NVMe has no command that asks for more.
+    let atomic = less_one(u64::from(info.write_unit_blocks));
     let preferred = less_one(u64::from(info.physical_block_bytes) / block_bytes);
     let unmapped = less_one(u64::from(info.unmap_granularity_blocks));
     let copy_blocks = COPY_BYTES_MAX as u64 / block_bytes;
@@ -251,6 +252,7 @@ mod tests {
             volatile_write_cache: true,
             thin: true,
             unmap_granularity_blocks: 8,
+            write_unit_blocks: 4,
             atomic_write_blocks: 256,
             uuid: uuid::Uuid::from_u128(0x0123_4567_89ab_4def_8123_4567_89ab_cdef),
         }
@@ -287,7 +289,7 @@ mod tests {
         let view = NamespaceView { info: &info, ana_group: 3, allocated_bytes: Some(1_000_000) };
         let data = IdentifyNamespace::read_from_bytes(&namespace(&view)).unwrap();
         assert_eq!((data.nsze_blocks.get(), data.nuse_blocks.get()), (1 << 21, 1954));
-        assert_eq!((data.nawun.get(), data.nawupf.get(), data.npwg.get(), data.npdg.get()), (255, 255, 7, 7));
+        assert_eq!((data.nawun.get(), data.nawupf.get(), data.npwg.get(), data.npdg.get()), (3, 3, 7, 7));
         assert_eq!((data.block_bytes(), data.anagrpid.get(), data.dlfeat), (Some(512), 3, 0b1001));
         assert_eq!((data.mssrl_blocks.get(), data.mcl_blocks.get(), data.msrc), (2048, 2048, 127));
         assert_eq!(data.nguid, *info.uuid.as_bytes());

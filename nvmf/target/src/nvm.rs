@@ -210,6 +210,7 @@ mod tests {
             volatile_write_cache: false,
             thin: true,
             unmap_granularity_blocks: 1,
+            write_unit_blocks: 1,
             atomic_write_blocks: 1,
             uuid: uuid::Uuid::nil(),
         }

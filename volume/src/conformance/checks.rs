@@ -21,6 +21,8 @@ pub(super) const ALL: &[Check] = &[
     ("overlapping writes keep their order", overlapping_writes),
     ("readers behind a writer", readers_behind_a_writer),
     ("what is shown stays", what_is_shown_stays),
+    ("atomic write", atomic_write),
+    ("atomic writes among others", atomic_writes_among_others),
     ("flush", flush),
     ("many at once", many_at_once),
     ("block status", block_status),
@@ -30,7 +32,8 @@ fn describes_itself(rig: &mut Rig) {
     let info = rig.subject.channel.info();
     assert!(matches!(info.logical_block_bytes, 512 | 4096));
     assert!(info.physical_block_bytes.is_multiple_of(info.logical_block_bytes));
-    assert!(info.unmap_granularity_blocks >= 1 && info.atomic_write_blocks >= 1);
+    assert!(info.unmap_granularity_blocks >= 1 && info.write_unit_blocks >= 1);
+    assert!(info.atomic_write_blocks >= info.write_unit_blocks);
     assert!(!info.uuid.is_nil());
     assert!(rig.subject.channel.answers_compare(), "what protocols talk to answers every operation");
 }
@@ -74,6 +77,7 @@ fn nothing(rig: &mut Rig) {
         for op in [
             Op::Read(extent),
             Op::Write { extent, fua: true },
+            Op::AtomicWrite { extent, fua: true },
             Op::Unmap(extent),
             Op::WriteZeroes { extent, unmap: true, fua: true },
             Op::Compare(extent),
@@ -257,6 +261,62 @@ fn what_is_shown_stays(rig: &mut Rig) {
     let half = after.len() / 2;
     assert!(again.is_none_or(|sgl| sgl.to_vec() == after[half..]), "a list that shows has changed");
     rig.expect(64, &vec![0; before.len()]);
+}
+
+fn atomic_write(rig: &mut Rig) {
+    let longest = u64::from(rig.subject.channel.info().atomic_write_blocks);
+    for (salt, length) in (1..).zip([1, 2, 7, longest / 2 + 1, longest]) {
+        let length = length.min(longest);
+        for lba in [0, 11, rig.length_blocks - length] {
+            let extent = rig.extent(lba, length);
+            let data = rig.pattern(lba, length, salt);
+            let done = rig.good(Op::AtomicWrite { extent, fua: salt % 2 == 0 }, &data);
+            assert_eq!(done.sgl.to_vec(), data, "a write leaves its payload alone");
+            rig.expect(lba, &data);
+            // Again, over itself, and then by what is no atomic write.
+            rig.good(Op::AtomicWrite { extent, fua: false }, &data);
+            let part = rig.pattern(lba, 1, salt + 100);
+            rig.write(lba, &part);
+            rig.expect(lba, &part);
+            let after = extent.end() - 1;
+            let rest = rig.extent(after, 1);
+            rig.good(Op::Unmap(rest), &[]);
+            rig.expect(after, &vec![0; rig.block_bytes as usize]);
+        }
+    }
+    rig.good(Op::Flush, &[]);
+}
+
+/// Atomic writes that wait for each other, with all that may get into their way between them.
+fn atomic_writes_among_others(rig: &mut Rig) {
+    let longest = u64::from(rig.subject.channel.info().atomic_write_blocks);
+    let mut expected = vec![0; 80 * rig.block_bytes as usize];
+    let mut tags = Vec::new();
+    for salt in 0..60 {
+        let (lba, length) = (salt * 7 % 50, (1 + salt * 5 % 14).min(longest));
+        let extent = rig.extent(lba, length);
+        let now = &mut expected[(lba * rig.block_bytes) as usize..][..(length * rig.block_bytes) as usize];
+        let data = rig.pattern(lba, length, salt);
+        let (op, payload) = match salt % 6 {
+            0 => (Op::Unmap(extent), Vec::new()),
+            1 => (Op::Write { extent, fua: salt % 4 == 1 }, data),
+            2 => (Op::OrWrite { extent, fua: false }, data),
+            _ => (Op::AtomicWrite { extent, fua: salt % 4 == 0 }, data),
+        };
+        match op {
+            Op::Unmap(_) => now.fill(0),
+            Op::OrWrite { .. } => now.iter_mut().zip(&payload).for_each(|(now, new)| *now |= new),
+            _ => now.copy_from_slice(&payload),
+        }
+        tags.push(rig.submit(op, &payload));
+        if salt % 9 == 0 {
+            tags.push(rig.submit(Op::Flush, &[]));
+        }
+    }
+    for tag in tags {
+        assert_eq!(rig.wait(tag).status, IoStatus::Good);
+    }
+    rig.expect(0, &expected);
 }
 
 fn flush(rig: &mut Rig) {

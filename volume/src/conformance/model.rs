@@ -79,6 +79,10 @@ fn submit(
             data = Some(now.to_vec());
             (Op::Read(extent), Vec::new())
         }
+        8..10 if length <= u64::from(rig.subject.channel.info().atomic_write_blocks) => {
+            now.copy_from_slice(&new);
+            (Op::AtomicWrite { extent, fua }, new)
+        }
         5..10 => {
             now.copy_from_slice(&new);
             (Op::Write { extent, fua }, new)

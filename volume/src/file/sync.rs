@@ -100,12 +100,16 @@ impl FileChannel {
         let group = if waiting { &mut self.sync.waiting } else { &mut self.sync.running };
         let mut ids = std::mem::take(group);
         for id in ids.drain(..) {
-            let extent = self.slot(id).op.extent();
+            let op = self.slot(id).op;
+            let extent = op.extent();
             let status = match (status, extent) {
                 (IoStatus::WriteError { .. }, Some(extent)) => IoStatus::WriteError { lba: extent.lba },
                 (status, _) => status,
             };
-            self.finish(id, status);
+            match (op, extent) {
+                (Op::AtomicWrite { .. }, Some(extent)) => self.end_in_place(id, extent, status),
+                _ => self.finish(id, status),
+            }
         }
         *(if waiting { &mut self.sync.waiting } else { &mut self.sync.running }) = ids;
     }

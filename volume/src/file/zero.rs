@@ -110,8 +110,13 @@ impl FileChannel {
         }
     }
 
+    /// Zeros that came back, for the next time.
+    pub(super) fn keep_zeros(&mut self, zeros: Sgl) {
+        self.zeros = Some(at_full_length(zeros));
+    }
+
     /// Zeros that were written before, else fresh ones from the pool.
-    fn take_zeros(&mut self) -> Option<Sgl> {
+    pub(super) fn take_zeros(&mut self) -> Option<Sgl> {
         if let Some(zeros) = self.zeros.take() {
             return Some(zeros);
         }
@@ -141,7 +146,7 @@ impl FileChannel {
         self.sync.note_dirty();
         let written_bytes = sgl.len() as u64;
         if method == ZeroMethod::Write {
-            self.zeros = Some(at_full_length(sgl));
+            self.keep_zeros(sgl);
         }
         match result {
             Ok(()) if method == ZeroMethod::Write => {

@@ -238,6 +238,8 @@ fn atomic_writes_are_as_long_as_the_device_says_or_do_not_exist() {
         cdb
     };
     good(&bench.run(1, &atomic(256, 0), &vec![1; 256 * 512]));
+    let extent = volume::bdev::Extent { lba: 0, length_blocks: 256 };
+    assert_eq!(bench.disk.log.last(), Some(&Op::AtomicWrite { extent, fua: false }));
     good(&bench.run(1, &atomic(0, 0), &[]));
     refused(&bench.run(1, &atomic(257, 0), &vec![1; 257 * 512]), INVALID_FIELD);
     refused(&bench.run(1, &atomic(8, 4), &[1; 8 * 512]), INVALID_FIELD);

@@ -199,6 +199,7 @@ impl NamespaceInfo {
                 volatile_write_cache: controller.volatile_write_cache,
                 thin: deallocates,
                 unmap_granularity_blocks: granule(identify.npdg.get()),
+                write_unit_blocks: if has_boundary { 1 } else { atomic },
                 atomic_write_blocks: if has_boundary { 1 } else { atomic },
                 uuid: uuid?,
             },

@@ -111,6 +111,7 @@ fn info(geometry: Geometry, options: &Options) -> BdevInfo {
         volatile_write_cache: true,
         thin: !options.disk.no_holes,
         unmap_granularity_blocks: 4096 / geometry.logical_block_bytes,
+        write_unit_blocks: 1,
         atomic_write_blocks: 1,
         uuid: geometry.uuid,
     }

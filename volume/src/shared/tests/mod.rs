@@ -52,6 +52,7 @@ fn info() -> BdevInfo {
         volatile_write_cache: true,
         thin: true,
         unmap_granularity_blocks: 8,
+        write_unit_blocks: 1,
         atomic_write_blocks: 1,
         uuid: uuid::Uuid::from_u128(1),
     }
