@@ -6,10 +6,11 @@
 //!
 //! Reading order: `options` (what a seed decides), `world` (nodes that crash and come back), `host` and below
 //! (an initiator), `history`, `content` and `register` (what blocks may hold), `planted` (bugs made on purpose),
-//! `run` (one seed from start to verdict).
+//! `run` (one seed from start to verdict). Beside them `atomic`: the atomic writes of one file, cut short at every step.
 
 #![forbid(unsafe_code)]
 
+pub mod atomic;
 pub mod content;
 pub mod history;
 pub mod host;

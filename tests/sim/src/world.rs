@@ -17,6 +17,7 @@ use reactor::time::Time;
 use volume::shared::{Answer, Registry, VolumeCore, VolumeMessage};
 
 pub use machine::Machine;
+pub(crate) use machine::allocation;
 
 use crate::Violation;
 use crate::options::Options;

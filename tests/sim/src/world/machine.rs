@@ -118,7 +118,7 @@ fn info(geometry: Geometry, options: &Options) -> BdevInfo {
 }
 
 /// What a scan of the file would find: holes where it reads zeros.
-fn allocation(data: &SimDisk) -> AllocationMap {
+pub(crate) fn allocation(data: &SimDisk) -> AllocationMap {
     let mut map = AllocationMap::empty(VOLUME_BYTES);
     let bytes = data.peek(0, VOLUME_BYTES as usize);
     for (page, content) in (0..).zip(bytes.chunks(PAGE_BYTES as usize)) {
