@@ -95,7 +95,10 @@ fn prepare_memory(spec: &VolumeSpec, memory: &NodeMemory, create: bool) -> Resul
 }
 
 fn prepare_opened(spec: &VolumeSpec, opened: OpenedFile, metadata: OpenedMetadata) -> Prepared {
-    let notes = vec![opened.mode.to_string()];
+    let mut notes = vec![opened.mode.to_string()];
+    if spec.backing == Backing::File {
+        notes.extend(atomic_note(&opened));
+    }
     let reservations = metadata.loaded.blob.clone().unwrap_or_default();
     let setup = VolumeSetup {
         name: spec.name.to_string(),
@@ -105,6 +108,22 @@ fn prepare_opened(spec: &VolumeSpec, opened: OpenedFile, metadata: OpenedMetadat
         reservations,
     };
     Prepared { setup, notes }
+}
+
+/// What an operator should know about the atomic writes of a file.
+fn atomic_note(opened: &OpenedFile) -> Option<String> {
+    let Some(journal) = &opened.journal else {
+        let journal = file_open::journal_path(&opened.path);
+        return Some(format!(
+            "no atomic writes: no space for {}; make room and restart the node",
+            journal.display()
+        ));
+    };
+    let blocks = journal.completed?;
+    Some(format!(
+        "completed an atomic write of {} blocks at {} that a crash had cut short",
+        blocks.length_blocks, blocks.lba
+    ))
 }
 
 fn open_file(spec: &VolumeSpec, path: &Path, create: bool) -> Result<OpenedFile, PlaneError> {

@@ -17,6 +17,8 @@ pub mod channel_file;
 pub mod conformance;
 pub mod file;
 pub mod file_open;
+#[cfg(any(test, fuzzing, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod geometry;
 pub mod identity;
 pub mod io_mode;
