@@ -96,6 +96,11 @@ impl Ledger {
         }
     }
 
+    /// How many blocks of `extent` hold write `number`, as far as it was acknowledged or read.
+    pub fn count(&self, extent: Extent, number: u64) -> u64 {
+        self.blocks[extent.range()].iter().filter(|block| block.acked == number).count() as u64
+    }
+
     /// Checks what was read from `lba` on, and settles what was unknown.
     pub fn check(&mut self, lba: u64, content: &[u8]) -> Outcome {
         ensure(content.len().is_multiple_of(self.block_bytes), || "a short read".to_owned())?;
@@ -196,6 +201,8 @@ mod tests {
         let mut ledger = ledger(7, Some(9));
         ledger.check(5, &block_content(5, 9, 512)).expect("the pending write");
         assert!(ledger.check(5, &block_content(5, 7, 512)).is_err(), "it was read as 9 before");
+        let extent = Extent { lba: 4, blocks: 3 };
+        assert_eq!((ledger.count(extent, 9), ledger.count(extent, 7)), (1, 0));
     }
 
     #[test]

@@ -81,6 +81,12 @@ pub fn write_16_fua(lba: u64, length_blocks: u32) -> Cdb {
     cdb
 }
 
+/// WRITE ATOMIC (16) without a boundary; at most 65,535 blocks.
+#[must_use]
+pub fn write_atomic_16(lba: u64, length_blocks: u32) -> Cdb {
+    block_cdb_16(0x9c, lba, length_blocks)
+}
+
 /// SYNCHRONIZE CACHE (16) of the whole unit.
 #[must_use]
 pub fn synchronize_cache_16() -> Cdb {

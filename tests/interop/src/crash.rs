@@ -1,6 +1,6 @@
 //! kill -9, again and again, with a verifier that keeps its own log of what was acknowledged.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use harness::ledger::{Extent, Ledger, ZEROS};
 use initiator::scsi::{self, status};
@@ -47,6 +47,7 @@ fn kill_loop(options: &Options, unit: Unit, rounds: u32) -> Outcome {
         let mut session = server.session(1)?;
         session.settle(lun)?;
         verifier.check_all(&mut session, lun).context(&format!("round {round}, after the kill"))?;
+        verifier.check_cut_short().context(&format!("round {round}, after the kill"))?;
         verifier.check_all(&mut session, lun).context(&format!("round {round}, read twice"))?;
         session.logout()?;
     }
@@ -60,6 +61,10 @@ struct Verifier {
     chance: Seed,
     ledger: Ledger,
     in_flight: HashMap<u32, Issued>,
+    /// Those of them that are atomic writes.
+    atomic: HashSet<u32>,
+    /// Atomic writes that the kill found in flight.
+    cut_short: Vec<Issued>,
     next_number: u64,
 }
 
@@ -69,6 +74,8 @@ impl Verifier {
             chance: Seed::new(seed),
             ledger: Ledger::new(HOT_BLOCKS, block_bytes as usize),
             in_flight: HashMap::new(),
+            atomic: HashSet::new(),
+            cut_short: Vec::new(),
             next_number: 1,
         }
     }
@@ -107,9 +114,15 @@ impl Verifier {
                 Command::write(lun, scsi::unmap(list.len() as u16), list)
             }
             2..6 => Command::write(lun, scsi::write_16_fua(lba, blocks), self.ledger.content(extent, number)),
+            6..9 => {
+                Command::write(lun, scsi::write_atomic_16(lba, blocks), self.ledger.content(extent, number))
+            }
             _ => Command::write(lun, scsi::write_16(lba, blocks), self.ledger.content(extent, number)),
         };
         let itt = session.submit(command)?;
+        if let 6..9 = kind {
+            self.atomic.insert(itt);
+        }
         self.in_flight.insert(itt, (extent, number));
         Ok(true)
     }
@@ -118,6 +131,7 @@ impl Verifier {
         let Some((extent, number)) = self.in_flight.remove(&completion.itt) else {
             return fail("an answer to no command");
         };
+        self.atomic.remove(&completion.itt);
         ensure(completion.status == status::GOOD, || format!("a command failed: {completion:?}"))?;
         self.ledger.acknowledge(extent, number);
         Ok(())
@@ -132,7 +146,20 @@ impl Verifier {
                 Err(error) => return Err(error.into()),
             }
         }
-        self.in_flight.clear();
+        let cut_short = self.in_flight.drain().filter(|(itt, _)| self.atomic.contains(itt));
+        self.cut_short = cut_short.map(|(_, issued)| issued).collect();
+        self.atomic.clear();
+        Ok(())
+    }
+
+    /// An atomic write that was not answered is there as a whole or not at all.
+    fn check_cut_short(&self) -> Outcome {
+        for (extent, number) in &self.cut_short {
+            let there = self.ledger.count(*extent, *number);
+            ensure(there == 0 || there == extent.blocks, || {
+                format!("{there} blocks of atomic write {number} to {extent:?}")
+            })?;
+        }
         Ok(())
     }
 
