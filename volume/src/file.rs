@@ -303,13 +303,12 @@ impl IoChannel for FileChannel {
     }
 
     fn submit(&mut self, io: Io) -> Option<Done> {
-        let Io { tag, op, sgl } = io;
         if let Some(guarded) = self.guarded
-            && atomic::concerns(&op, guarded)
+            && atomic::concerns(&io.op, guarded)
         {
-            return self.submit_guarded(Io { tag, op, sgl }, guarded);
+            return self.submit_guarded(io);
         }
-        self.submit_unguarded(Io { tag, op, sgl })
+        self.submit_unguarded(io)
     }
 
     fn poll(&mut self, out: &mut Vec<Done>, _budget: usize) {

@@ -166,7 +166,11 @@ pub fn import(path: &Path, geometry: Geometry, options: FileOptions) -> Result<O
     settle_length(path, found_bytes, &mut identity)?;
     write_mark(&file, path, geometry.uuid)?;
     let journal = journal_file::create(&journal_path(path), &geometry)?;
-    write_identity(path, &identify(&file, path, geometry, 1)?)?;
+    let identified = identify(&file, path, geometry, 1).and_then(|identity| write_identity(path, &identity));
+    identified.inspect_err(|_| {
+        // Made a moment ago by this call; in the way of the next try.
+        let _ = std::fs::remove_file(journal_path(path));
+    })?;
     finish(path, file, geometry, options, Some(journal))
 }
 

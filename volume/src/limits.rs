@@ -16,7 +16,8 @@ pub const MEMORY_ATOMIC_WRITE_BYTES: u64 = 1024 * 1024;
 /// What a file promises to write all or nothing, in logical blocks of either size: its journal holds one such write.
 pub const FILE_ATOMIC_WRITE_BLOCKS: u32 = 256;
 
-/// The unit that every disk writes whole, whatever its logical block.
+/// The unit that every disk writes whole, whatever its logical block: no disk has a smaller one, its error correction covers at least
+/// that much at once, and NVMe makes it a promise (AWUPF counts from one logical block). A file system passes it on as it is.
 pub const SECTOR_BYTES: u64 = 512;
 
 /// The unit in which memory is taken and given back.

@@ -31,13 +31,17 @@ struct Rig {
 impl Rig {
     /// With a journal as it is made: its space is taken.
     fn new(mode: IoMode) -> Self {
-        let rig = Self::sparse(mode);
+        Self::seeded(mode, 7)
+    }
+
+    fn seeded(mode: IoMode, seed: u64) -> Self {
+        let rig = Self::over(SimWorld::new(seed), mode);
         rig.journal.poke(0, &vec![0; rig.journal.len() as usize]);
         rig
     }
 
-    fn sparse(mode: IoMode) -> Self {
-        let world = SimWorld::new(7);
+    /// With a journal that is a hole.
+    fn over(world: SimWorld, mode: IoMode) -> Self {
         let core = world.core("c");
         let (data, journal) = (world.disk(BLOCKS * BLOCK), world.disk(length_bytes(BLOCK as u32)));
         let info = BdevInfo {
@@ -204,7 +208,7 @@ fn a_full_disk_is_found_out_before_anything_is_written() {
 #[test]
 fn a_journal_without_space_writes_nothing_and_works_again() {
     for stays_full in [false, true] {
-        let mut rig = Rig::sparse(DIRECT);
+        let mut rig = Rig::over(SimWorld::new(7), DIRECT);
         assert_eq!(rig.status(write(0, 16), 1), IoStatus::Good);
         change(&rig.journal, |faults| faults.space_bytes = 0);
         let tag = rig.submit(atomic(0, 16), 2);
@@ -257,7 +261,8 @@ fn a_write_that_fails_in_place_is_not_read_until_it_was_completed() {
         assert_eq!(rig.wait(tag).status, IoStatus::WriteError { lba: 8 });
         assert!(rig.wait(held).status != IoStatus::Good);
         change(&rig.data, |faults| (faults.write_error_permille, faults.sync_error_permille) = (0, 0));
-        assert_eq!(rig.status(Op::Read(extent(20, 10)), 0), IoStatus::ReadError { lba: 8 });
+        assert_eq!(rig.status(Op::Read(extent(20, 10)), 0), IoStatus::ReadError { lba: 20 });
+        assert_eq!(rig.status(Op::Read(extent(0, 10)), 0), IoStatus::ReadError { lba: 8 });
         rig.expect(0, 8, 1);
         rig.expect(24, 8, 1);
         assert_eq!(rig.status(write(8, 16), 3), IoStatus::Gone);
@@ -278,6 +283,25 @@ fn an_entry_that_cannot_be_zeroed_lets_nothing_pass() {
         let held = [write(4, 1), Op::Unmap(extent(0, 2)), Op::Flush].map(|op| rig.submit(op, 9));
         assert_eq!(held.map(|tag| rig.wait(tag).status), [IoStatus::Gone; 3]);
         rig.expect(0, 16, 1);
+    }
+}
+
+/// Whoever waits is answered when something that is not atomic ends all writing.
+#[test]
+fn nobody_waits_for_ever_after_another_write_has_failed() {
+    for seed in 0..60 {
+        let mut rig = Rig::seeded(DIRECT, seed);
+        assert_eq!(rig.status(atomic(0, 16), 1), IoStatus::Good);
+        let second = rig.submit(atomic(40, 8), 2);
+        let held = [write(4, 1), Op::Flush].map(|op| rig.submit(op, 9));
+        let fails = rig.submit(Op::Write { extent: extent(90, 1), fua: true }, 3);
+        change(&rig.data, |faults| faults.write_error_permille = 1000);
+        assert_eq!(rig.wait(fails).status, IoStatus::WriteError { lba: 90 });
+        assert_ne!(rig.wait(second).status, IoStatus::Good);
+        for tag in held {
+            assert_ne!(rig.wait(tag).status, IoStatus::Good, "seed {seed}");
+        }
+        assert_eq!(rig.volume.in_flight(), 0);
     }
 }
 

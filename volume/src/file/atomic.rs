@@ -124,15 +124,17 @@ impl FileChannel {
 
     /// An I/O that [`concerns`] the guarded blocks.
     #[cold]
-    pub(super) fn submit_guarded(&mut self, io: Io, guarded: Extent) -> Option<Done> {
+    pub(super) fn submit_guarded(&mut self, io: Io) -> Option<Done> {
         let torn = self.atomic().torn.filter(|torn| concerns(&io.op, *torn));
         let is_journaled = matches!(io.op, Op::AtomicWrite { extent, .. } if !self.is_one_sector(extent));
         match io.op {
-            Op::Read(_) if torn.is_some() => {
-                let lba = torn.unwrap_or(guarded).lba;
-                Some(Done { tag: io.tag, status: IoStatus::ReadError { lba }, sgl: io.sgl })
-            }
-            Op::Read(_) => self.submit_unguarded(io),
+            Op::Read(extent) => match torn {
+                Some(torn) => {
+                    let lba = torn.lba.max(extent.lba);
+                    Some(Done { tag: io.tag, status: IoStatus::ReadError { lba }, sgl: io.sgl })
+                }
+                None => self.submit_unguarded(io),
+            },
             // Its own entry takes the place of the one that guards.
             _ if is_journaled || self.sync.has_failed() => self.submit_unguarded(io),
             op if op.extent().is_some_and(|extent| extent.length_blocks == 0) => self.submit_unguarded(io),
@@ -190,9 +192,11 @@ impl FileChannel {
             let atomic = self.atomic();
             match atomic.stage {
                 Stage::Zeroing { done_bytes, is_out: false } => return self.write_zeros(done_bytes),
-                Stage::Idle if guarded && !has_failed && !atomic.held.is_empty() => {
+                Stage::Idle if !atomic.held.is_empty() && guarded && !has_failed => {
                     atomic.stage = Stage::Zeroing { done_bytes: 0, is_out: false };
                 }
+                // Nothing is written any more, so there is nothing to wait for.
+                Stage::Idle if !atomic.held.is_empty() => self.release_held(),
                 Stage::Idle => {
                     let Some(id) = atomic.waiting.pop_front() else { return };
                     self.begin_atomic(id);
