@@ -64,6 +64,8 @@ pub struct Case {
     pub seed: u64,
     /// How it ends.
     pub cut: Cut,
+    /// Both disks give errors until the cut.
+    pub faults: bool,
     /// The bug in it.
     pub bug: Option<Bug>,
 }
@@ -83,6 +85,9 @@ fn run_until(case: Case, cut_step: u64) -> Result<bool, Violation> {
     let world = SimWorld::new(case.seed);
     let mut random = SimRandom::new(case.seed ^ 0xA70_311C);
     let mut rig = Rig::new(&world, &mut random, case.bug);
+    if case.faults {
+        rig.spoil_disks(&mut random);
+    }
     // One event of one disk is one step: what is in flight is in flight at the cut.
     world.set_auto_advance(false);
     let depth = 1 + random.below(4) as usize;
@@ -102,16 +107,21 @@ fn run_until(case: Case, cut_step: u64) -> Result<bool, Violation> {
             let op = draw(&mut random, left);
             let (tag, value) = oracle.begin(op);
             if let Some(status) = rig.submit(tag, op, value) {
-                oracle.end(tag, status)?;
+                oracle.end(tag, status, case.faults)?;
             }
         }
         for (tag, status) in rig.poll() {
-            oracle.end(tag, status)?;
+            oracle.end(tag, status, case.faults)?;
+        }
+        if step == STEPS_MAX {
+            return Err(Violation::new("everything is answered", format!("{case:?}")));
         }
         world.advance_to_next(Time::NEVER);
         step += 1;
     }
-    rig.check_closed()?;
+    if !case.faults {
+        rig.check_closed()?;
+    }
     Ok(true)
 }
 

@@ -35,11 +35,15 @@ impl Oracle {
         (self.entries.len() as u64 - 1, value)
     }
 
-    pub(super) fn end(&mut self, tag: u64, status: IoStatus) -> Result<(), Violation> {
+    /// With `may_fail`, what has failed may have had its effect, in part even, or none; an atomic write only as a whole.
+    pub(super) fn end(&mut self, tag: u64, status: IoStatus, may_fail: bool) -> Result<(), Violation> {
         self.now += 1;
         let entry = &mut self.entries[tag as usize];
-        entry.ended = Some(self.now);
         if status == IoStatus::Good {
+            entry.ended = Some(self.now);
+            return Ok(());
+        }
+        if may_fail {
             return Ok(());
         }
         Err(Violation::new("nothing fails on good disks", format!("{:?} ended with {status:?}", entry.op)))

@@ -5,7 +5,7 @@ use std::io;
 use reactor::buffer::{Sgl, SizeClass};
 use reactor::core::Core;
 use reactor::file::{File, FileDone, FileOp};
-use reactor::sim::{SimDisk, SimFile, SimRandom, SimWorld};
+use reactor::sim::{DiskFaults, SimDisk, SimFile, SimRandom, SimWorld};
 use uuid::Uuid;
 use volume::bdev::{BdevInfo, Io, IoChannel, IoStatus, Op};
 use volume::file::FileChannel;
@@ -63,6 +63,15 @@ impl Rig {
         Self { geometry, core, data, journal, volume, bug }
     }
 
+    /// Some operations fail from now on.
+    pub(super) fn spoil_disks(&self, random: &mut SimRandom) {
+        for disk in [&self.data, &self.journal] {
+            let (write_error_permille, sync_error_permille) =
+                (random.below(80) as u32, random.below(80) as u32);
+            disk.set_faults(DiskFaults { write_error_permille, sync_error_permille, ..disk.faults() });
+        }
+    }
+
     pub(super) fn sectors_per_block(&self) -> u64 {
         u64::from(self.geometry.logical_block_bytes / SECTOR_BYTES)
     }
@@ -107,6 +116,9 @@ impl Rig {
             Cut::Kill | Cut::KillAndPower => (self.data.kill(), self.journal.kill()),
             Cut::Power | Cut::PowerTwice => (self.data.crash(), self.journal.crash()),
         };
+        for disk in [&data, &journal] {
+            disk.set_faults(DiskFaults::default());
+        }
         if self.bug == Some(Bug::NoRecovery) {
             return Ok(self.sectors(&data));
         }
