@@ -178,7 +178,7 @@ pub fn check_label(bytes: &[u8], geometry: &Geometry) -> Result<(), JournalError
 /// One atomic write as the journal describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Counts the writes since the journal was last empty.
+    /// Counts the atomic writes since the file was opened.
     pub sequence: u64,
     /// Its blocks.
     pub extent: Extent,
