@@ -180,6 +180,15 @@ pub enum Comparing {
     Volume,
 }
 
+/// What happens to blocks that are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// The kernel copies them.
+    Kernel,
+    /// We read them before, for a digest.
+    DigestFirst,
+}
+
 /// One core's way to a device.
 pub trait IoChannel {
     /// What the device is now (a grow changes `length_blocks`).
@@ -198,8 +207,8 @@ pub trait IoChannel {
     /// The blocks where they lie, as they are now, instead of a copy of them by [`Op::Read`]: what happens to them later does not change
     /// what the list holds, and the list cannot be written. `None` when the device cannot show them now; then they are to be read.
     #[inline]
-    fn show(&mut self, extent: Extent) -> Option<Sgl> {
-        let _ = extent;
+    fn show(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
+        let _ = (extent, reader);
         None
     }
 

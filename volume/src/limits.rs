@@ -37,6 +37,9 @@ pub const MEMORY_COPY_AHEAD_BYTES: usize = 16 * 1024;
 /// prefetcher, which the kernel's way of copying (`rep movsb`) does not use: it took an eighth longer over 128 KiB.
 pub const MEMORY_SHOW_BYTES: usize = 16 * 1024;
 
+/// The same where we read them first, for a digest: that brings them into the cache, and the kernel copies them from there.
+pub const MEMORY_SHOW_DIGESTED_BYTES: usize = 256 * 1024;
+
 /// How much of a memory device is shown to front ends at a time; what they ask for beyond is copied. It is also the most that pages take
 /// which are written meanwhile.
 pub const MEMORY_SHOWN_BYTES: usize = 32 * 1024 * 1024;

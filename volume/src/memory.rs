@@ -16,11 +16,12 @@ use reactor::buffer::Sgl;
 use reactor::memory::{ShownCount, Upcoming};
 
 use crate::ahead::{Ahead, Place};
-use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op, Reader};
 use crate::geometry::Geometry;
 use crate::limits::{
     BLOCK_STATUS_STEPS_MAX, MEMORY_ATOMIC_WRITE_BYTES, MEMORY_CHUNK_BYTES, MEMORY_CHUNKS_FREED_PER_POLL,
-    MEMORY_COPY_AHEAD_BYTES, MEMORY_PAGES_HOME_PER_SUBMIT, MEMORY_SHOW_BYTES, MEMORY_SHOWN_BYTES, PAGE_BYTES,
+    MEMORY_COPY_AHEAD_BYTES, MEMORY_PAGES_HOME_PER_SUBMIT, MEMORY_SHOW_BYTES, MEMORY_SHOW_DIGESTED_BYTES,
+    MEMORY_SHOWN_BYTES, PAGE_BYTES,
 };
 use crate::memory_budget::MemoryBudget;
 
@@ -167,17 +168,23 @@ impl MemoryDevice {
 
     /// The blocks where they lie, unless some are holes, or they are long or too much is shown already.
     #[inline]
-    fn show_blocks(&mut self, extent: Extent) -> Option<Sgl> {
+    fn show_blocks(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
         let length = extent.length_blocks as usize * self.info.logical_block_bytes as usize;
         let fits = (self.shown.pages() + length / PAGE + 2) * PAGE <= MEMORY_SHOWN_BYTES;
-        if length > MEMORY_SHOW_BYTES || !fits || !self.spare.is_ready(&self.shown) {
+        let longest = match reader {
+            Reader::Kernel => MEMORY_SHOW_BYTES,
+            Reader::DigestFirst => MEMORY_SHOW_DIGESTED_BYTES,
+        };
+        if length > longest || !fits || !self.spare.is_ready(&self.shown) {
             return None;
         }
         let mut sgl = Sgl::empty();
         for piece in self.pieces(extent) {
             self.chunks[piece.chunk].as_ref()?;
             for run in self.runs(piece) {
-                Upcoming::run(self.bytes(run)).prefetch_rest();
+                if run.length <= MEMORY_SHOW_BYTES {
+                    Upcoming::run(self.bytes(run)).prefetch_rest();
+                }
                 let shown = self.memory(run.home).show(run.offset, run.length);
                 if run.length == length {
                     return Some(shown);
@@ -405,8 +412,8 @@ impl IoChannel for MemoryDevice {
     }
 
     #[inline]
-    fn show(&mut self, extent: Extent) -> Option<Sgl> {
-        self.show_blocks(extent)
+    fn show(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
+        self.show_blocks(extent, reader)
     }
 
     fn in_flight(&self) -> usize {

@@ -7,7 +7,7 @@ use scsi::{
     ChangeError, Command, Context, DataIn, Pending, ReservationChange, Response, Sense, Status, Step,
 };
 use smallvec::SmallVec;
-use volume::bdev::{Done, Io, IoStatus, Op};
+use volume::bdev::{Done, Io, IoStatus, Op, Reader};
 use volume::op_stats::OpKind;
 use volume::shared::{Changed, Changing, Port, Ticket};
 
@@ -368,7 +368,7 @@ fn worse(so_far: IoStatus, now: IoStatus) -> IoStatus {
 fn submit(port: &Port, io: Io, pending: &Pending) -> Option<Done> {
     if let Op::Read(extent) = io.op
         && pending.is_read()
-        && let Some(sgl) = port.show(extent)
+        && let Some(sgl) = port.show(extent, Reader::Kernel)
     {
         return Some(Done { tag: io.tag, status: IoStatus::Good, sgl });
     }

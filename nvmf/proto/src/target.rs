@@ -276,6 +276,11 @@ impl<P: Payload> TargetQueue<P> {
         });
     }
 
+    /// True when the data of its PDUs carries digests.
+    pub fn has_data_digest(&self) -> bool {
+        self.tx.has_data_digest()
+    }
+
     /// Bytes that wait to be sent.
     pub fn tx_queued_bytes(&self) -> usize {
         self.tx.queued_bytes()

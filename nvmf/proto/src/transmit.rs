@@ -119,6 +119,11 @@ impl Transmit {
         ch
     }
 
+    /// True when data carries digests.
+    pub(crate) fn has_data_digest(&self) -> bool {
+        self.data_digest
+    }
+
     /// Queues bytes as they are.
     pub(crate) fn push_bytes(&mut self, bytes: &[u8]) {
         self.run.extend_from_slice(bytes);

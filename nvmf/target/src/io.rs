@@ -5,7 +5,7 @@ use nvmf_proto::CommandId;
 use reactor::buffer::Sgl;
 use reactor::time::Time;
 use smallvec::SmallVec;
-use volume::bdev::{Done, Extent, Io, IoStatus, Op};
+use volume::bdev::{Done, Extent, Io, IoStatus, Op, Reader};
 use volume::op_stats::OpKind;
 use volume::reservation::Path;
 
@@ -168,7 +168,7 @@ impl NvmfCore {
         let info = &namespace.info;
         if let Request::Read { extent, fua } = request
             && !(fua && info.volatile_write_cache)
-            && let Some(sgl) = namespace.port.show(extent)
+            && let Some(sgl) = namespace.port.show(extent, self.reader(key))
         {
             return self.answer_shown(key, id, namespace_key, sgl);
         }
@@ -205,6 +205,11 @@ impl NvmfCore {
             }
             Step::End(status, _) => self.answer(key, id, status, 0),
         }
+    }
+
+    fn reader(&self, key: Key) -> Reader {
+        let digests = self.connections.get(key).is_some_and(|connection| connection.queue.has_data_digest());
+        if digests { Reader::DigestFirst } else { Reader::Kernel }
     }
 
     /// Answers a read with its blocks where they lie: nothing is copied, and it takes no buffers of the pool.

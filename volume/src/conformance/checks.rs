@@ -1,7 +1,7 @@
 //! One behaviour each.
 
 use super::Rig;
-use crate::bdev::{IoStatus, Op};
+use crate::bdev::{IoStatus, Op, Reader};
 use crate::limits::{MAX_COMPARE_AND_WRITE_BYTES, MAX_TRANSFER_BYTES, MEMORY_CHUNK_BYTES};
 
 type Check = (&'static str, fn(&mut Rig));
@@ -246,14 +246,14 @@ fn what_is_shown_stays(rig: &mut Rig) {
     let (before, after) = (rig.pattern(64, 16, 1), rig.pattern(64, 16, 2));
     rig.write(64, &before);
     let shows = [(64, 16), (64, 1), (67, 9)].map(|(lba, length)| {
-        let shown = rig.subject.channel.show(rig.extent(lba, length));
+        let shown = rig.subject.channel.show(rig.extent(lba, length), Reader::Kernel);
         let from = ((lba - 64) * rig.block_bytes) as usize;
         (shown, from..from + (length * rig.block_bytes) as usize)
     });
     rig.write(64, &after);
     rig.expect(64, &after);
     rig.good(Op::Unmap(rig.extent(64, 8)), &[]);
-    let again = rig.subject.channel.show(rig.extent(72, 8));
+    let again = rig.subject.channel.show(rig.extent(72, 8), Reader::Kernel);
     rig.good(Op::WriteZeroes { extent: rig.extent(64, 16), unmap: false, fua: false }, &[]);
     for (shown, range) in shows {
         assert!(shown.is_none_or(|sgl| sgl.to_vec() == before[range]), "a list that shows has changed");
