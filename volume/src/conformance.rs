@@ -7,7 +7,7 @@
 //! at once against an array of bytes).
 
 mod checks;
-mod model;
+pub(crate) mod model;
 
 use std::collections::HashMap;
 

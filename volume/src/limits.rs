@@ -120,6 +120,9 @@ const _: () = {
     assert!(MAX_COMPARE_AND_WRITE_BYTES * 2 <= MAX_TRANSFER_BYTES);
     assert!((MEMORY_CHUNK_BYTES as u64).is_multiple_of(PAGE_BYTES));
     assert!(MEMORY_CHUNK_BYTES as u64 / PAGE_BYTES == 512, "a chunk's map is eight words");
+    assert!(MEMORY_SHOW_BYTES <= MEMORY_SHOW_DIGESTED_BYTES);
+    // Every page may lie elsewhere, and the first and the last be cut.
+    assert!(MEMORY_SHOW_DIGESTED_BYTES / (PAGE_BYTES as usize) < reactor::limits::SEGMENTS_MAX);
     assert!(MEMORY_SHOWN_BYTES.is_multiple_of(MEMORY_CHUNK_BYTES), "address space comes in whole huge pages");
     assert!(SCRATCH_RESERVE_BYTES >= PAGE_BYTES, "one logical block must fit the reserve");
     assert!(SCRATCH_BYTES >= SCRATCH_RESERVE_BYTES && SCRATCH_BYTES <= MAX_TRANSFER_BYTES);

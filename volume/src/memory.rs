@@ -203,27 +203,20 @@ impl MemoryDevice {
                 self.fetch_next(piece);
             }
             self.map(piece);
-            let mut done = 0;
-            while let Some(run) = self.run_to_write(piece, done) {
-                sgl.copy_out(skip + run.at, self.bytes_mut(run));
-                done += run.length;
-            }
+            self.overwrite(piece, |to, at| sgl.copy_out(skip + at, to));
         }
     }
 
     fn or_write(&mut self, extent: Extent, sgl: &Sgl) {
         for piece in self.pieces(extent) {
             self.map(piece);
-            let mut done = 0;
-            while let Some(run) = self.run_to_change(piece, done) {
-                let mut to = self.bytes_mut(run);
-                for from in sgl.range(run.at, run.length) {
+            self.change(piece, |mut to, at| {
+                for from in sgl.range(at, to.len()) {
                     let (head, tail) = to.split_at_mut(from.len());
                     head.iter_mut().zip(from).for_each(|(to, from)| *to |= from);
                     to = tail;
                 }
-                done += run.length;
-            }
+            });
         }
     }
 
@@ -247,12 +240,11 @@ impl MemoryDevice {
         let mut done = 0;
         while done < piece.length {
             let page = (piece.offset + done) / PAGE;
-            let length = ((page + 1) * PAGE - piece.offset - done).min(piece.length - done);
+            let length = piece.rest_of_page(done);
             let Some(chunk) = &self.chunks[piece.chunk] else { return false };
             if chunk.is_mapped(page) {
                 let part = Piece { offset: piece.offset + done, length, at: piece.at + done, ..piece };
-                let run = self.run_to_write(part, 0).expect("a part of a page is not empty");
-                self.bytes_mut(run).fill(0);
+                self.overwrite(part, |to, _| to.fill(0));
                 if length == PAGE {
                     empty = self.chunks[piece.chunk].as_mut().is_some_and(|chunk| chunk.unmap(page));
                 }
@@ -270,11 +262,7 @@ impl MemoryDevice {
                 self.spare.clear_range(piece.pages_of_chunk());
                 self.freed.extend(self.chunks[piece.chunk].replace(fresh));
             } else {
-                let mut done = 0;
-                while let Some(run) = self.run_to_write(piece, done) {
-                    self.bytes_mut(run).fill(0);
-                    done += run.length;
-                }
+                self.overwrite(piece, |to, _| to.fill(0));
             }
             self.map(piece);
         }
@@ -326,7 +314,7 @@ impl MemoryDevice {
                 }
                 steps += 1;
                 let step = match chunk {
-                    Some(_) => (PAGE - offset % PAGE).min(piece.length - within),
+                    Some(_) => piece.rest_of_page(within),
                     None => piece.length - within,
                 };
                 within += step;

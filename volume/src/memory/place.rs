@@ -28,6 +28,11 @@ impl Piece {
         self.chunk as u64 * CHUNK_PAGES + ((self.offset + done) / PAGE) as u64
     }
 
+    /// What is left `done` bytes in of the page that holds that byte.
+    pub(super) fn rest_of_page(self, done: usize) -> usize {
+        self.rest(done, self.page(done) + 1)
+    }
+
     /// What is left `done` bytes in, up to `end_page`.
     fn rest(self, done: usize, end_page: u64) -> usize {
         let page = self.page(done);
@@ -71,7 +76,7 @@ impl MemoryDevice {
     }
 
     #[inline]
-    pub(super) fn bytes_mut(&mut self, run: Run) -> &mut [u8] {
+    fn bytes_mut(&mut self, run: Run) -> &mut [u8] {
         self.memory_mut(run.home).bytes_mut(run.offset, run.length)
     }
 
@@ -93,32 +98,36 @@ impl MemoryDevice {
         }
         let page = piece.page(done);
         match self.spare.next(page) {
-            Some((moved, spare)) if moved == page => piece.in_spare(done, piece.rest(done, page + 1), spare),
+            Some((moved, spare)) if moved == page => piece.in_spare(done, piece.rest_of_page(done), spare),
             Some((moved, _)) => piece.at_home(done, piece.rest(done, moved)),
             None => piece.at_home(done, piece.length - done),
         }
     }
 
-    /// The next run of a piece, for bytes that will all be written: nobody is shown any of it. `None` at the end.
+    /// Gives a piece run by run to `write`, which writes all of it: nobody is shown any of that. With each run comes where in the extent
+    /// it begins.
     #[inline]
-    pub(super) fn run_to_write(&mut self, piece: Piece, done: usize) -> Option<Run> {
-        self.own_run(piece, done, false)
+    pub(super) fn overwrite(&mut self, piece: Piece, write: impl FnMut(&mut [u8], usize)) {
+        self.own_runs(piece, false, write);
     }
 
-    /// The same, for bytes that will be looked at before they are written.
+    /// The same for one that looks at what is there.
     #[inline]
-    pub(super) fn run_to_change(&mut self, piece: Piece, done: usize) -> Option<Run> {
-        self.own_run(piece, done, true)
+    pub(super) fn change(&mut self, piece: Piece, change: impl FnMut(&mut [u8], usize)) {
+        self.own_runs(piece, true, change);
     }
 
     #[inline]
-    fn own_run(&mut self, piece: Piece, done: usize, keep: bool) -> Option<Run> {
-        if done == piece.length {
-            return None;
+    fn own_runs(&mut self, piece: Piece, keep: bool, mut write: impl FnMut(&mut [u8], usize)) {
+        let mut done = 0;
+        while done < piece.length {
+            let mut run = self.run(piece, done);
+            if self.memory(run.home).is_shown(run.offset, run.length) {
+                run = self.own_page(piece, done, run, keep);
+            }
+            write(self.bytes_mut(run), run.at);
+            done += run.length;
         }
-        let run = self.run(piece, done);
-        let is_shown = self.memory(run.home).is_shown(run.offset, run.length);
-        Some(if is_shown { self.own_page(piece, done, run, keep) } else { run })
     }
 
     /// A run whose first page is shown moves that page; another one ends before the first page that is shown.
@@ -127,13 +136,13 @@ impl MemoryDevice {
         let page = piece.page(done);
         let shown = |from: usize| self.memory(run.home).is_shown(run.offset + from, 1);
         if !shown(0) {
-            let mut length = piece.rest(done, page + 1);
+            let mut length = piece.rest_of_page(done);
             while length < run.length && !shown(length) {
                 length = (length + PAGE).min(run.length);
             }
             return Run { length, ..run };
         }
-        let length = piece.rest(done, page + 1);
+        let length = piece.rest_of_page(done);
         let whole = Run { offset: run.offset - run.offset % PAGE, length: PAGE, ..run };
         let home = home_of(page);
         let content = (keep || length < PAGE).then(|| self.copy_of(whole));
@@ -155,6 +164,7 @@ impl MemoryDevice {
 
     fn spare_page(&mut self) -> Run {
         let spare = self.spare.take().or_else(|| {
+            self.homeward = 0;
             self.move_home(usize::MAX);
             self.spare.take()
         });
@@ -164,7 +174,7 @@ impl MemoryDevice {
 
     /// Looks at up to `count` of the pages that are away and moves home those whose place nobody is shown.
     pub(super) fn move_home(&mut self, count: usize) {
-        let mut from = if count == usize::MAX { 0 } else { self.homeward };
+        let mut from = self.homeward;
         for _ in 0..count {
             let Some((page, spare)) = self.spare.next(from) else {
                 from = 0;

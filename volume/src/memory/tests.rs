@@ -1,23 +1,12 @@
 use reactor::buffer::{BufferPool, SizeClass};
 
 use super::*;
+use crate::conformance::model::Numbers;
 
 const BLOCK: u64 = 512;
 const DEVICE_BLOCKS: u64 = 3 * MEMORY_CHUNK_BYTES as u64 / BLOCK;
 /// Most I/O goes to a few pages, so that much of what is written is being shown.
 const HOT_BLOCKS: u64 = 16 * PAGE_BYTES / BLOCK;
-
-/// Numbers that look random; the same for the same seed.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % bound
-    }
-}
 
 struct Rig {
     device: MemoryDevice,
