@@ -5,12 +5,13 @@ of one, and what comes first in a round is another target each time. While one t
 not even their timers disturb.
 """
 
+import contextlib
 import statistics
 import sys
 import time
 
 from . import clients, nvme
-from .process import Failure, Program, free_port, last_wait, load_average, warnings
+from .process import Failure, Program, disk_takes_part, free_port, last_wait, load_average, warnings
 
 # A run in which the target or the client waited for its core for more than this share of the time is repeated,
 LOST_MAX = 0.08
@@ -178,13 +179,18 @@ class Bench:
     def matrix(self, plan):
         for number in range(1, plan.rounds + 1):
             for backing in plan.backings:
-                for client in plan.clients_of(backing):
-                    for pattern in plan.patterns_of(backing, client):
-                        if plan.wants(backing, client, pattern.name):
-                            self.cells(backing, client, pattern, plan, number)
-                            if (backing, client) == ("file", "bench") and "vega" in self.targets:
-                                self.disk(pattern, plan.fio_seconds, number)
+                programs = [target.program for target in self.targets.values()]
+                with disk_takes_part(programs) if backing == "file" else contextlib.nullcontext():
+                    self.backing(backing, plan, number)
             self.wire(plan, number)
+
+    def backing(self, backing, plan, number):
+        for client in plan.clients_of(backing):
+            for pattern in plan.patterns_of(backing, client):
+                if plan.wants(backing, client, pattern.name):
+                    self.cells(backing, client, pattern, plan, number)
+                    if (backing, client) == ("file", "bench") and "vega" in self.targets:
+                        self.disk(pattern, plan.fio_seconds, number)
 
     def disk(self, pattern, seconds, number):
         """The file of Vega's file volume without Vega, which is stopped meanwhile, as one more target."""

@@ -3,6 +3,9 @@
 Every program gets its own session, so its own scheduling autogroup, at nice -20: plain nice means nothing between sessions. What sleeps
 between requests also gets SCHED_RR: without it a program that wakes up waits for its neighbours' slices (milliseconds on a loaded machine).
 What spins does not get it unless that was asked for (`--realtime`): it leaves a twentieth of its core to everybody else.
+
+Where a disk takes part nobody gets any of this (`disk_takes_part`): the kernel finishes direct writes in a thread of ordinary priority on the core
+that the disk interrupts, and beside a program of high priority that spins there each write waits for the next tick, up to four milliseconds.
 """
 
 import contextlib
@@ -17,6 +20,9 @@ import time
 warnings = set()
 # Whether what spins gets SCHED_RR as well.
 everything_realtime = {"on": False}
+# The autogroup's nice value of programs that start now.
+FAVOURED, ORDINARY = "-20", "0"
+favour = {"nice": FAVOURED}
 
 
 def pinned(core, sleeps):
@@ -26,13 +32,27 @@ def pinned(core, sleeps):
         os.sched_setaffinity(0, {core})
         try:
             with open("/proc/self/autogroup", "w", encoding="ascii") as file:
-                file.write("-20")
-            if sleeps or everything_realtime["on"]:
+                file.write(favour["nice"])
+            if favour["nice"] == FAVOURED and (sleeps or everything_realtime["on"]):
                 os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
         except (PermissionError, FileNotFoundError):
             pass
 
     return prepare
+
+
+@contextlib.contextmanager
+def disk_takes_part(programs):
+    """Ordinary priority for these running programs, and for all that start, until the end of the block."""
+    for program in programs:
+        program.set_favoured(False)
+    favour["nice"] = ORDINARY
+    try:
+        yield
+    finally:
+        favour["nice"] = FAVOURED
+        for program in programs:
+            program.set_favoured(True)
 
 
 def note_privileges():
@@ -49,6 +69,7 @@ class Program:
     def __init__(self, command, core, sleeps, log, cwd=None, environment=None):
         self.log = log
         self.command = command
+        self.realtime = sleeps or everything_realtime["on"]
         with open(log, "ab") as out:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=cwd, env=environment,
@@ -110,6 +131,13 @@ class Program:
         for task in glob.glob(f"/proc/{self.process.pid}/task/*"):
             with contextlib.suppress(OSError):
                 os.sched_setscheduler(int(os.path.basename(task)), policy, parameter)
+
+    def set_favoured(self, on):
+        """Gives it what every program starts with, or takes it away."""
+        with contextlib.suppress(OSError), open(f"/proc/{self.process.pid}/autogroup", "w", encoding="ascii") as file:
+            file.write(FAVOURED if on else ORDINARY)
+        if self.realtime:
+            self.set_realtime(on)
 
     def stop(self, patience_seconds=10):
         if self.process.poll() is not None:

@@ -274,7 +274,7 @@ impl Running {
                 continue;
             }
             stats.idle_ns.add(took_ns);
-            if self.idle.on_idle(now) && self.reactor.may_sleep() {
+            if self.idle.on_idle(now, self.parts.uring.file_operations()) && self.reactor.may_sleep() {
                 now = self.sleep(now);
             } else {
                 std::hint::spin_loop();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::limits::SPIN_US_DEFAULT;
+use crate::limits::{SPIN_FACTOR_FILES, SPIN_US_DEFAULT};
 use crate::time::Time;
 
 /// How a core waits.
@@ -10,7 +10,8 @@ use crate::time::Time;
 pub enum IdlePolicy {
     /// Spins for `spin_us` after the last work, then sleeps until something happens.
     Adaptive {
-        /// Spinning costs the core; sleeping costs the next I/O about 10 to 50 us.
+        /// Spinning costs the core; sleeping costs the next I/O about 10 to 50 us. With file operations in flight it is
+        /// `SPIN_FACTOR_FILES` times as long.
         spin_us: u64,
     },
     /// Spins always: for cores that do nothing else.
@@ -42,11 +43,14 @@ impl IdleState {
         self.last_busy = now;
     }
 
-    /// There was none at `now`: true when the core should sleep.
+    /// There was none at `now`: true when the core should sleep. `file_operations` are those in flight.
     #[inline]
-    pub fn on_idle(&self, now: Time) -> bool {
+    pub fn on_idle(&self, now: Time, file_operations: usize) -> bool {
         match self.policy {
-            IdlePolicy::Adaptive { spin_us } => now.since(self.last_busy) >= Duration::from_micros(spin_us),
+            IdlePolicy::Adaptive { spin_us } => {
+                let factor = if file_operations == 0 { 1 } else { SPIN_FACTOR_FILES };
+                now.since(self.last_busy) >= Duration::from_micros(spin_us.saturating_mul(factor))
+            }
             IdlePolicy::Poll => false,
         }
     }
@@ -60,11 +64,22 @@ mod tests {
     fn adaptive_sleeps_after_the_spin_and_poll_never() {
         let at = |us: u64| Time::from_ns(us * 1000);
         let mut adaptive = IdleState::new(IdlePolicy::Adaptive { spin_us: 100 }, at(0));
-        assert!(!adaptive.on_idle(at(99)));
-        assert!(adaptive.on_idle(at(100)));
+        assert!(!adaptive.on_idle(at(99), 0));
+        assert!(adaptive.on_idle(at(100), 0));
         adaptive.on_busy(at(150));
-        assert!(!adaptive.on_idle(at(249)));
-        assert!(adaptive.on_idle(at(250)));
-        assert!(!IdleState::new(IdlePolicy::Poll, at(0)).on_idle(Time::NEVER));
+        assert!(!adaptive.on_idle(at(249), 0));
+        assert!(adaptive.on_idle(at(250), 0));
+        assert!(!IdleState::new(IdlePolicy::Poll, at(0)).on_idle(Time::NEVER, 0));
+    }
+
+    #[test]
+    fn what_a_disk_has_still_to_answer_is_awaited_awake() {
+        let at = |us: u64| Time::from_ns(us * 1000);
+        let state = IdleState::new(IdlePolicy::Adaptive { spin_us: 100 }, at(0));
+        let end = 100 * SPIN_FACTOR_FILES;
+        assert!(!state.on_idle(at(end - 1), 1));
+        assert!(state.on_idle(at(end), 1), "not for ever: the disk may be a slow one");
+        let longest = IdleState::new(IdlePolicy::Adaptive { spin_us: u64::MAX }, at(0));
+        assert!(!longest.on_idle(at(end), 1));
     }
 }

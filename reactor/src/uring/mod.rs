@@ -1,7 +1,7 @@
 //! One io_uring per core: file operations, socket readiness and the core's sleep.
 //!
 //! Sockets are read and written by plain calls (`tcp`); the ring only says when a quiet one is
-//! worth a call. Entries are collected during a turn and submitted by one system call at its end.
+//! worth a call. Entries are collected and submitted by one system call for every few of them, the last at the end of a turn.
 //! A look at an idle ring costs no system call.
 //!
 //! Reading order: `setup`, this file, `files`, `polls`.
@@ -30,7 +30,7 @@ pub(crate) use polls::{PollEvent, PollKey, PollQueue};
 pub use setup::UringError;
 
 use crate::file::{File, FileSystem};
-use crate::limits::SLEEP_US_MAX;
+use crate::limits::{SLEEP_US_MAX, URING_BATCH};
 use crate::wake::Waker;
 
 /// What a completion belongs to; the upper byte of the entry's user data.
@@ -88,7 +88,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Queues `entry` for the next submission.
+    /// Queues `entry` for the next submission, which is at once when enough have come together.
     ///
     /// # Safety
     /// What the entry points to stays valid until its completion, or, where the kernel copies it,
@@ -97,11 +97,17 @@ impl Queue {
         if !self.waiting.is_empty() {
             return self.waiting.push_back(entry);
         }
+        let mut submission = self.ring.submission();
         // SAFETY: passed on to the caller.
-        if unsafe { self.ring.submission().push(&entry) }.is_ok() {
+        let taken = unsafe { submission.push(&entry) }.is_ok();
+        let enough = submission.len() >= URING_BATCH;
+        drop(submission);
+        if enough {
+            self.enter();
+        }
+        if taken {
             return;
         }
-        self.enter();
         // SAFETY: passed on to the caller.
         if unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.waiting.push_back(entry);
