@@ -14,6 +14,20 @@ const CUT_WITHIN_BYTES: usize = 16 * 1024;
 /// Vectors that a call with a cut run takes at most.
 const CUT_VECTORS: usize = 64;
 
+/// Answers go at the end of a turn, or when so many bytes of them wait: then the other end has something to do meanwhile, and the
+/// buffers of reads are used again while they are still in the cache.
+const EARLY_BYTES: usize = 160 * 1024;
+/// The same behind a large answer: the kernel takes half a megabyte in one call for less than in two.
+const EARLY_LARGE_BYTES: usize = 400 * 1024;
+/// From which on an answer is a large one.
+const LARGE_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Whether what waits to be sent should go before the end of the turn, now that an answer with `answer_bytes` of data has joined it.
+#[inline]
+pub const fn goes_early(waiting_bytes: usize, answer_bytes: usize) -> bool {
+    waiting_bytes >= if answer_bytes < LARGE_ANSWER_BYTES { EARLY_BYTES } else { EARLY_LARGE_BYTES }
+}
+
 /// What comes in this turn, behind what waits now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behind {
@@ -169,6 +183,13 @@ mod tests {
 
     fn answers(count: usize, data: usize) -> Vec<usize> {
         [24, data].repeat(count)
+    }
+
+    #[test]
+    fn large_answers_wait_for_more_of_them() {
+        assert!(!goes_early(159 * 1024, 4096) && goes_early(160 * 1024, 4096));
+        assert!(!goes_early(3 * (24 + 131_072), 131_072) && goes_early(4 * (24 + 131_072), 131_072));
+        assert!(goes_early(24 + (1 << 20), 1 << 20), "one that is large enough waits for nobody");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! It is not: a storage engine (no storage word appears here) and not an async runtime.
 //!
 //! Reading order: `time`, `poller`, `reactor`, `core`, `idle`, `stall`; then what pollers use:
-//! `memory`, `buffer`, `net`, `gather`, `rest`, `file`, `timer`, `ring`, `wake`, `mesh`, `stats`; then `uring` and
+//! `memory`, `buffer`, `net`, `gather`, `file`, `timer`, `ring`, `wake`, `mesh`, `stats`; then `uring` and
 //! `tcp` (the real drivers of `file` and `net`) and `sim` (the simulated ones).
 
 pub mod buffer;
@@ -23,7 +23,6 @@ pub mod net;
 pub mod poller;
 pub mod random;
 pub mod reactor;
-pub mod rest;
 pub mod ring;
 pub mod sim;
 pub mod stall;

@@ -13,9 +13,7 @@ use volume::shared::{Changed, Changing, Port, Ticket};
 
 use crate::background::BACKGROUND_TAG;
 use crate::core::TargetCore;
-use crate::limits::{
-    ANSWERS_BYTES_MAX, ANSWERS_BYTES_SCARCE, RESERVED_POOL_SHARE, RETRIES_PER_TURN, SEND_EARLY_BYTES,
-};
+use crate::limits::{ANSWERS_BYTES_MAX, ANSWERS_BYTES_SCARCE, RESERVED_POOL_SHARE, RETRIES_PER_TURN};
 use crate::slots::Key;
 use crate::state::{Data, Task, TaskPhase, nexus_of};
 use crate::task_set::Order;
@@ -287,7 +285,7 @@ impl TargetCore {
         assert!(task.barriers.is_empty(), "who waits for a task has aborted it");
         self.complete(task.session, task.id, response);
         if let Some(connection) = self.connection_of(task.session, task.connection) {
-            self.touch_sender(connection, SEND_EARLY_BYTES);
+            self.touch_sender(connection, task.bytes as usize);
         }
         self.unblock_disk(task.disk);
     }

@@ -69,9 +69,6 @@ pub const CHAP_PEERS_MAX: usize = 4096;
 pub const CHAP_PROVEN_MAX: usize = 64;
 /// Connections of one address that have not logged in; half of the places stay for others.
 pub const LOGINS_PER_SOURCE_MAX: usize = LOGINS_PER_CORE_MAX / 2;
-/// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
-/// large reads are used again while they are still in the cache.
-pub const SEND_EARLY_BYTES: usize = 256 * 1024;
 
 const _: () = {
     assert!(CHAP_FAILURES_UNTIL_PAUSE > 0);

@@ -2,7 +2,7 @@
 
 use std::io::IoSlice;
 
-use reactor::gather::{Behind, Gather};
+use reactor::gather::{Behind, Gather, goes_early};
 use reactor::net::StreamError;
 
 use crate::core::TargetCore;
@@ -21,8 +21,8 @@ impl TargetCore {
         }
     }
 
-    /// As [`TargetCore::touch`], and sends at once when more than `early_bytes` wait.
-    pub(crate) fn touch_sender(&mut self, key: Key, early_bytes: usize) {
+    /// As [`TargetCore::touch`], and sends at once when much waits behind and with an answer of `answer_bytes`.
+    pub(crate) fn touch_sender(&mut self, key: Key, answer_bytes: usize) {
         self.touch(key);
         let Some(connection) = self.connections.get(key) else { return };
         let Phase::Full { session, index } = connection.phase else { return };
@@ -30,7 +30,7 @@ impl TargetCore {
             && self
                 .sessions
                 .get(session)
-                .is_some_and(|entry| entry.session.tx_queued_bytes(index) >= early_bytes)
+                .is_some_and(|entry| goes_early(entry.session.tx_queued_bytes(index), answer_bytes))
         {
             self.send(key, Behind::More);
         }

@@ -16,7 +16,6 @@ use nvme_spec::{Cqe, Sqe};
 use nvmf_proto::host::Unfinished;
 use nvmf_proto::{Completion, HostConfig, HostData, HostEvent, HostQueue};
 use reactor::net::{Connector, Stream};
-use reactor::rest::Rest;
 use reactor::time::Time;
 
 pub use connect::ConnectRequest;
@@ -53,8 +52,6 @@ pub struct QueuePair {
     submitted_at: Vec<Time>,
     connect_deadline: Time,
     send_blocked: bool,
-    /// More of a large payload is let come before the next call.
-    rest: Rest,
     /// CNTLID that Connect gave.
     cntlid: u16,
     /// Bytes came from the controller since somebody asked.
@@ -86,7 +83,6 @@ impl QueuePair {
             request,
             token,
             send_blocked: false,
-            rest: Rest::NONE,
             cntlid: 0,
             heard: false,
         }

@@ -99,7 +99,6 @@ impl NvmfCore {
             paused: false,
             starved: false,
             deadline,
-            rest: reactor::rest::Rest::NONE,
             received_at: self.now,
             sent_at: self.now,
         };

@@ -52,7 +52,7 @@ impl NvmfCore {
         }
         // False for a queue that has ended: then nobody waits for the answer.
         let _ = connection.queue.complete(id, cqe);
-        self.touch_sender(key);
+        self.touch_sender(key, 0);
     }
 
     /// Answers a command with data.
@@ -60,8 +60,9 @@ impl NvmfCore {
     pub(crate) fn answer_blocks(&mut self, key: Key, id: CommandId, sgl: Sgl) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.executing -= 1;
+        let answer_bytes = sgl.len();
         let _ = connection.queue.complete_read(id, Cqe::new(0, Status::SUCCESS), Data::Blocks(sgl));
-        self.touch_sender(key);
+        self.touch_sender(key, answer_bytes);
     }
 
     /// Answers a command with what the controller says: as much of it as the host has room for.

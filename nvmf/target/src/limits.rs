@@ -92,9 +92,6 @@ pub const SCRATCH_BYTES: usize = 256 * 1024;
 pub const RECV_CALLS_PER_TURN: usize = 2;
 /// Vectors per send call (the kernel takes 1024; more than this wins nothing).
 pub const SEND_VECTORS: usize = 64;
-/// Responses are sent at the end of the turn, or as soon as this many bytes wait: then the buffers of
-/// large reads are used again while they are still in the cache.
-pub const SEND_EARLY_BYTES: usize = 160 * 1024;
 /// A queue with more bytes than this to send takes no input: a slow reader holds this much at most.
 pub const TX_BACKLOG_BYTES: usize = 8 * 1024 * 1024;
 /// A discovery controller's queue may have this much to send.

@@ -129,11 +129,6 @@ impl NvmfCore {
     /// True when it had anything.
     pub(crate) fn receive(&mut self, key: Key) -> bool {
         let mut worked = false;
-        let now = self.now;
-        if self.connections.get_mut(key).is_some_and(|connection| connection.rest.passes_over(now)) {
-            self.group.note_drained(key.index(), false);
-            return false;
-        }
         for _ in 0..RECV_CALLS_PER_TURN {
             let Some(connection) = self.connections.get(key) else { return worked };
             if connection.paused {
@@ -185,7 +180,6 @@ impl NvmfCore {
         let in_place = received.min(payload_room);
         if in_place > 0 {
             connection.queue.received(in_place);
-            connection.rest.emptied(self.now, payload_room - in_place);
         }
         self.hear(key);
         self.feed_scratch(key, received - in_place);

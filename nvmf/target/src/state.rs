@@ -17,7 +17,6 @@ use nvme_spec::Status;
 use nvmf_proto::{Command, CommandId, Payload, TargetQueue};
 use reactor::buffer::Sgl;
 use reactor::net::Stream;
-use reactor::rest::Rest;
 use reactor::stats::StatsSet;
 use reactor::time::Time;
 use smallvec::SmallVec;
@@ -178,8 +177,6 @@ pub(crate) struct Connection {
     pub starved: bool,
     /// It is closed at this instant at the latest ([`Time::NEVER`] for a queue of a controller).
     pub deadline: Time,
-    /// More of a large payload is let come before the next call.
-    pub rest: Rest,
     /// When bytes came last, and when they were taken last.
     pub received_at: Time,
     pub sent_at: Time,

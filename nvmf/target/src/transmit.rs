@@ -3,11 +3,11 @@
 use std::io::IoSlice;
 
 use nvmf_proto::Event;
-use reactor::gather::{Behind, Gather};
+use reactor::gather::{Behind, Gather, goes_early};
 use reactor::net::StreamError;
 
 use crate::core::NvmfCore;
-use crate::limits::{SEND_EARLY_BYTES, SEND_VECTORS};
+use crate::limits::SEND_VECTORS;
 use crate::slots::Key;
 use crate::state::Phase;
 
@@ -23,15 +23,15 @@ impl NvmfCore {
         }
     }
 
-    /// As [`NvmfCore::touch`], and sends at once when much waits.
+    /// As [`NvmfCore::touch`], and sends at once when much waits behind and with an answer of `answer_bytes`.
     #[inline]
-    pub(crate) fn touch_sender(&mut self, key: Key) {
+    pub(crate) fn touch_sender(&mut self, key: Key, answer_bytes: usize) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !connection.dirty {
             connection.dirty = true;
             self.dirty.push(key);
         }
-        if !connection.send_blocked && connection.queue.tx_queued_bytes() >= SEND_EARLY_BYTES {
+        if !connection.send_blocked && goes_early(connection.queue.tx_queued_bytes(), answer_bytes) {
             self.send(key, Behind::More);
         }
     }

@@ -36,10 +36,6 @@ impl QueuePair {
     /// afterwards ([`QueuePair::next_completion`]), also when it has ended.
     pub fn receive(&mut self, turn: &mut Turn<'_>) -> bool {
         let (mut worked, mut drained) = (false, false);
-        if self.rest.passes_over(turn.now) {
-            turn.group.note_drained(self.token, false);
-            return false;
-        }
         for _ in 0..RECV_CALLS_PER_TURN {
             match self.receive_once(turn) {
                 Took::Nothing => drained = true,
@@ -87,7 +83,6 @@ impl QueuePair {
         let in_place = received.min(in_place_room);
         if in_place > 0 {
             self.queue.received(in_place);
-            self.rest.emptied(turn.now, in_place_room - in_place);
         }
         if let Err(violation) = self.queue.handle_bytes(&turn.scratch[..received - in_place]) {
             return Took::Ended(EndCause::Violation(violation));
