@@ -180,15 +180,6 @@ pub enum Comparing {
     Volume,
 }
 
-/// What happens to blocks that are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reader {
-    /// The kernel copies them.
-    Kernel,
-    /// We read them before, for a digest.
-    DigestFirst,
-}
-
 /// One core's way to a device.
 pub trait IoChannel {
     /// What the device is now (a grow changes `length_blocks`).
@@ -207,8 +198,16 @@ pub trait IoChannel {
     /// The blocks where they lie, as they are now, instead of a copy of them by [`Op::Read`]: what happens to them later does not change
     /// what the list holds, and the list cannot be written. `None` when the device cannot show them now; then they are to be read.
     #[inline]
-    fn show(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
-        let _ = (extent, reader);
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
+        let _ = extent;
+        None
+    }
+
+    /// The CRC-32C of the blocks as they are now, from a device that keeps such values: it has not read the blocks for it, or will not
+    /// have to the next time. `None` from any other, and for runs of blocks of which it keeps none.
+    #[inline]
+    fn crc32c(&self, extent: Extent) -> Option<u32> {
+        let _ = extent;
         None
     }
 

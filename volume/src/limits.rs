@@ -37,9 +37,6 @@ pub const MEMORY_COPY_AHEAD_BYTES: usize = 16 * 1024;
 /// prefetcher, which the kernel's way of copying (`rep movsb`) does not use: it took an eighth longer over 128 KiB.
 pub const MEMORY_SHOW_BYTES: usize = 16 * 1024;
 
-/// The same where we read them first, for a digest: that brings them into the cache, and the kernel copies them from there.
-pub const MEMORY_SHOW_DIGESTED_BYTES: usize = 256 * 1024;
-
 /// How much of a memory device is shown to front ends at a time; what they ask for beyond is copied. It is also the most that pages take
 /// which are written meanwhile.
 pub const MEMORY_SHOWN_BYTES: usize = 32 * 1024 * 1024;
@@ -120,9 +117,8 @@ const _: () = {
     assert!(MAX_COMPARE_AND_WRITE_BYTES * 2 <= MAX_TRANSFER_BYTES);
     assert!((MEMORY_CHUNK_BYTES as u64).is_multiple_of(PAGE_BYTES));
     assert!(MEMORY_CHUNK_BYTES as u64 / PAGE_BYTES == 512, "a chunk's map is eight words");
-    assert!(MEMORY_SHOW_BYTES <= MEMORY_SHOW_DIGESTED_BYTES);
     // Every page may lie elsewhere, and the first and the last be cut.
-    assert!(MEMORY_SHOW_DIGESTED_BYTES / (PAGE_BYTES as usize) < reactor::limits::SEGMENTS_MAX);
+    assert!(MEMORY_SHOW_BYTES / (PAGE_BYTES as usize) < reactor::limits::SEGMENTS_MAX);
     assert!(MEMORY_SHOWN_BYTES.is_multiple_of(MEMORY_CHUNK_BYTES), "address space comes in whole huge pages");
     assert!(SCRATCH_RESERVE_BYTES >= PAGE_BYTES, "one logical block must fit the reserve");
     assert!(SCRATCH_BYTES >= SCRATCH_RESERVE_BYTES && SCRATCH_BYTES <= MAX_TRANSFER_BYTES);

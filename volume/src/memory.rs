@@ -16,19 +16,20 @@ use reactor::buffer::Sgl;
 use reactor::memory::{ShownCount, Upcoming};
 
 use crate::ahead::{Ahead, Place};
-use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op, Reader};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::geometry::Geometry;
 use crate::limits::{
     BLOCK_STATUS_STEPS_MAX, MEMORY_ATOMIC_WRITE_BYTES, MEMORY_CHUNK_BYTES, MEMORY_CHUNKS_FREED_PER_POLL,
-    MEMORY_COPY_AHEAD_BYTES, MEMORY_PAGES_HOME_PER_SUBMIT, MEMORY_SHOW_BYTES, MEMORY_SHOW_DIGESTED_BYTES,
-    MEMORY_SHOWN_BYTES, PAGE_BYTES,
+    MEMORY_COPY_AHEAD_BYTES, MEMORY_PAGES_HOME_PER_SUBMIT, MEMORY_SHOW_BYTES, MEMORY_SHOWN_BYTES, PAGE_BYTES,
 };
 use crate::memory_budget::MemoryBudget;
 
+mod checksum;
 mod chunk;
 mod place;
 mod spare;
 
+use checksum::{ZERO_PAGE, append_page};
 use chunk::Chunk;
 use spare::Spare;
 
@@ -168,23 +169,17 @@ impl MemoryDevice {
 
     /// The blocks where they lie, unless some are holes, or they are long or too much is shown already.
     #[inline]
-    fn show_blocks(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
+    fn show_blocks(&mut self, extent: Extent) -> Option<Sgl> {
         let length = extent.length_blocks as usize * self.info.logical_block_bytes as usize;
         let fits = (self.shown.pages() + length / PAGE + 2) * PAGE <= MEMORY_SHOWN_BYTES;
-        let longest = match reader {
-            Reader::Kernel => MEMORY_SHOW_BYTES,
-            Reader::DigestFirst => MEMORY_SHOW_DIGESTED_BYTES,
-        };
-        if length > longest || !fits || !self.spare.is_ready(&self.shown) {
+        if length > MEMORY_SHOW_BYTES || !fits || !self.spare.is_ready(&self.shown) {
             return None;
         }
         let mut sgl = Sgl::empty();
         for piece in self.pieces(extent) {
             self.chunks[piece.chunk].as_ref()?;
             for run in self.runs(piece) {
-                if run.length <= MEMORY_SHOW_BYTES {
-                    Upcoming::run(self.bytes(run)).prefetch_rest();
-                }
+                Upcoming::run(self.bytes(run)).prefetch_rest();
                 let shown = self.memory(run.home).show(run.offset, run.length);
                 if run.length == length {
                     return Some(shown);
@@ -205,6 +200,21 @@ impl MemoryDevice {
             self.map(piece);
             self.overwrite(piece, |to, at| sgl.copy_out(skip + at, to));
         }
+    }
+
+    /// The CRC-32C of some bytes, which is given, and the pages of `piece` behind them.
+    #[inline]
+    fn append_checksums(&self, before: u32, piece: Piece) -> u32 {
+        let Some(chunk) = &self.chunks[piece.chunk] else {
+            return (0..piece.length / PAGE).fold(before, |before, _| append_page(before, ZERO_PAGE));
+        };
+        self.runs(piece).fold(before, |before, run| {
+            let first = (piece.offset + run.at - piece.at) / PAGE;
+            let pages = (first..).zip(self.bytes(run).chunks_exact(PAGE));
+            pages.fold(before, |before, (page, bytes)| {
+                append_page(before, chunk.checksums.of_page(page, bytes))
+            })
+        })
     }
 
     fn or_write(&mut self, extent: Extent, sgl: &Sgl) {
@@ -400,8 +410,16 @@ impl IoChannel for MemoryDevice {
     }
 
     #[inline]
-    fn show(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
-        self.show_blocks(extent, reader)
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
+        self.show_blocks(extent)
+    }
+
+    #[inline]
+    fn crc32c(&self, extent: Extent) -> Option<u32> {
+        let page_blocks = u64::from(self.info.unmap_granularity_blocks);
+        let in_pages =
+            extent.lba.is_multiple_of(page_blocks) && extent.length_blocks.is_multiple_of(page_blocks);
+        in_pages.then(|| self.pieces(extent).fold(0, |before, piece| self.append_checksums(before, piece)))
     }
 
     fn in_flight(&self) -> usize {

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 
 use reactor::buffer::{BufferPool, Sgl};
 
-use crate::bdev::{BdevInfo, Comparing, Done, Extent, Io, IoChannel, IoStatus, Op, Reader};
+use crate::bdev::{BdevInfo, Comparing, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::limits::{
     IN_FLIGHT_EXPECTED, MAX_TRANSFER_BYTES, MAX_UNMAP_BYTES, SCRATCH_BYTES, SCRATCH_RESERVE_BYTES,
 };
@@ -337,14 +337,16 @@ impl IoChannel for Volume {
     }
 
     #[inline]
-    fn show(&mut self, extent: Extent, reader: Reader) -> Option<Sgl> {
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
         assert!(extent.end() <= self.info.length_blocks, "an extent past the end of the device");
         // What is in flight may be about to change the blocks: a read would wait for it.
-        if self.ranges.is_empty() && extent.length_blocks > 0 {
-            self.inner.show(extent, reader)
-        } else {
-            None
-        }
+        if self.ranges.is_empty() && extent.length_blocks > 0 { self.inner.show(extent) } else { None }
+    }
+
+    #[inline]
+    fn crc32c(&self, extent: Extent) -> Option<u32> {
+        assert!(extent.end() <= self.info.length_blocks, "an extent past the end of the device");
+        self.inner.crc32c(extent)
     }
 
     fn submit(&mut self, io: Io) -> Option<Done> {

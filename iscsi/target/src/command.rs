@@ -7,7 +7,7 @@ use scsi::{
     ChangeError, Command, Context, DataIn, Pending, ReservationChange, Response, Sense, Status, Step,
 };
 use smallvec::SmallVec;
-use volume::bdev::{Done, Io, IoStatus, Op, Reader};
+use volume::bdev::{Done, Io, IoStatus, Op};
 use volume::op_stats::OpKind;
 use volume::shared::{Changed, Changing, Port, Ticket};
 
@@ -366,7 +366,7 @@ fn worse(so_far: IoStatus, now: IoStatus) -> IoStatus {
 fn submit(port: &Port, io: Io, pending: &Pending) -> Option<Done> {
     if let Op::Read(extent) = io.op
         && pending.is_read()
-        && let Some(sgl) = port.show(extent, Reader::Kernel)
+        && let Some(sgl) = port.show(extent)
     {
         return Some(Done { tag: io.tag, status: IoStatus::Good, sgl });
     }

@@ -13,6 +13,11 @@ pub trait Payload: Sized {
     /// The contiguous bytes that start at `offset_bytes`: at least one while the offset is below [`Payload::len`].
     fn chunk(&self, offset_bytes: usize) -> &[u8];
 
+    /// The CRC-32C of all of its bytes, where it is known without a look at them.
+    fn crc32c(&self) -> Option<u32> {
+        None
+    }
+
     /// The same bytes, to be written.
     fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8];
 }

@@ -156,9 +156,18 @@ impl Transmit {
         self.segments.push_back(Segment { slot, last, offset_bytes, length_bytes });
         self.queued_bytes += length_bytes as usize;
         if self.data_digest {
-            let mut crc = Crc32c::new();
-            for_each_chunk(payload, offset_bytes as usize, length_bytes as usize, |chunk| crc.update(chunk));
-            self.push_bytes(&crc.to_wire());
+            let known = payload.crc32c().filter(|_| length_bytes as usize == payload.len());
+            let wire = known.map_or_else(
+                || {
+                    let mut crc = Crc32c::new();
+                    for_each_chunk(payload, offset_bytes as usize, length_bytes as usize, |chunk| {
+                        crc.update(chunk)
+                    });
+                    crc.to_wire()
+                },
+                u32::to_le_bytes,
+            );
+            self.push_bytes(&wire);
         }
     }
 

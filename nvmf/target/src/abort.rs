@@ -48,7 +48,7 @@ impl NvmfCore {
                 (Job::CompareAndWrite(second), _) => {
                     self.answer_fused(task.connection, task.id, second, status)
                 }
-                (_, Some(sgl)) => self.answer_blocks(task.connection, task.id, sgl),
+                (_, Some(sgl)) => self.answer_blocks(task.connection, task.id, sgl, None),
                 (_, None) => self.answer(task.connection, task.id, status, 0),
             }
         }

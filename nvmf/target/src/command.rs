@@ -55,13 +55,17 @@ impl NvmfCore {
         self.touch_sender(key, 0);
     }
 
-    /// Answers a command with data.
+    /// Answers a command with data, of which the CRC-32C may be known.
     #[inline]
-    pub(crate) fn answer_blocks(&mut self, key: Key, id: CommandId, sgl: Sgl) {
+    pub(crate) fn answer_blocks(&mut self, key: Key, id: CommandId, sgl: Sgl, crc32c: Option<u32>) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.executing -= 1;
         let answer_bytes = sgl.len();
-        let _ = connection.queue.complete_read(id, Cqe::new(0, Status::SUCCESS), Data::Blocks(sgl));
+        let data = match crc32c {
+            Some(crc32c) => Data::Checked(sgl, crc32c),
+            None => Data::Blocks(sgl),
+        };
+        let _ = connection.queue.complete_read(id, Cqe::new(0, Status::SUCCESS), data);
         self.touch_sender(key, answer_bytes);
     }
 

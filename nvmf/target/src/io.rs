@@ -5,7 +5,7 @@ use nvmf_proto::CommandId;
 use reactor::buffer::Sgl;
 use reactor::time::Time;
 use smallvec::SmallVec;
-use volume::bdev::{Done, Extent, Io, IoStatus, Op, Reader};
+use volume::bdev::{Done, Extent, Io, IoStatus, Op};
 use volume::op_stats::OpKind;
 use volume::reservation::Path;
 
@@ -15,7 +15,7 @@ use crate::limits::{COMPARE_AND_WRITE_BYTES_MAX, RESERVED_POOL_SHARE};
 use crate::nvm::{Group, Request, bytes_of};
 use crate::reserve;
 use crate::slots::Key;
-use crate::state::{Access, Data, HostCommand, Job, Phase, Task, TaskPhase, path_status};
+use crate::state::{Access, Data, HostCommand, Job, Namespace, Phase, Task, TaskPhase, path_status};
 use crate::work::{Step, Work, status_of};
 
 impl NvmfCore {
@@ -168,9 +168,9 @@ impl NvmfCore {
         let info = &namespace.info;
         if let Request::Read { extent, fua } = request
             && !(fua && info.volatile_write_cache)
-            && let Some(sgl) = namespace.port.show(extent, self.reader(key))
+            && let Some(sgl) = namespace.port.show(extent)
         {
-            return self.answer_shown(key, id, namespace_key, sgl);
+            return self.answer_shown(key, id, namespace_key, extent, sgl);
         }
         let Some(tag) = self.tasks.next_key() else {
             return self.answer(key, id, Status::COMMAND_INTERRUPTED, 0);
@@ -207,20 +207,24 @@ impl NvmfCore {
         }
     }
 
-    fn reader(&self, key: Key) -> Reader {
+    /// The CRC-32C of what has been read just now, for a connection with data digests: of a volume that keeps such values, so that it
+    /// need not be worked out of the bytes.
+    #[inline]
+    fn crc32c(&self, key: Key, namespace: &Namespace, extent: Extent) -> Option<u32> {
         let digests = self.connections.get(key).is_some_and(|connection| connection.queue.has_data_digest());
-        if digests { Reader::DigestFirst } else { Reader::Kernel }
+        if digests { namespace.port.crc32c(extent) } else { None }
     }
 
     /// Answers a read with its blocks where they lie: nothing is copied, and it takes no buffers of the pool.
     #[inline]
-    fn answer_shown(&mut self, key: Key, id: CommandId, namespace: Key, sgl: Sgl) {
+    fn answer_shown(&mut self, key: Key, id: CommandId, namespace: Key, extent: Extent, sgl: Sgl) {
         let started = self.tick;
         self.tick = self.core.clock.now();
         let latency_ns = self.tick.as_ns().saturating_sub(started.as_ns());
-        let stats = &self.namespaces.get(namespace).expect("checked by the caller").stats;
-        OpKind::Read.record(stats, IoStatus::Good, sgl.len() as u64, latency_ns);
-        self.answer_blocks(key, id, sgl);
+        let namespace = self.namespaces.get(namespace).expect("checked by the caller");
+        OpKind::Read.record(&namespace.stats, IoStatus::Good, sgl.len() as u64, latency_ns);
+        let crc32c = self.crc32c(key, namespace, extent);
+        self.answer_blocks(key, id, sgl, crc32c);
     }
 
     /// The first I/O of a command. `tag` is the key that the task will have if it has to be kept.
@@ -242,7 +246,13 @@ impl NvmfCore {
                 let latency_ns = self.tick.as_ns().saturating_sub(task.started.as_ns());
                 task.kind.record(&namespace.stats, done.status, task.bytes, latency_ns);
                 match sgl {
-                    Some(sgl) => self.answer_blocks(task.connection, task.id, sgl),
+                    Some(sgl) => {
+                        let crc32c = match op {
+                            Op::Read(extent) => self.crc32c(task.connection, namespace, extent),
+                            _ => None,
+                        };
+                        self.answer_blocks(task.connection, task.id, sgl, crc32c);
+                    }
                     None => self.answer(task.connection, task.id, status, 0),
                 }
             }

@@ -40,8 +40,10 @@ use crate::work::Work;
 /// The data of a command, as a queue moves it.
 #[derive(Debug)]
 pub(crate) enum Data {
-    /// Blocks, in the core's pool.
+    /// Blocks, in the core's pool or where they lie.
     Blocks(Sgl),
+    /// The same, with their CRC-32C.
+    Checked(Sgl, u32),
     /// An answer of the controller.
     Bytes(Vec<u8>),
     /// Blocks that a queue collects; they count until the command is handed over.
@@ -72,7 +74,7 @@ impl Data {
     /// The blocks alone; they count no longer.
     pub fn into_sgl(self) -> Sgl {
         match self {
-            Self::Blocks(sgl) => sgl,
+            Self::Blocks(sgl) | Self::Checked(sgl, _) => sgl,
             Self::Collecting(sgl, counted) => {
                 drop(counted);
                 sgl
@@ -85,21 +87,29 @@ impl Data {
 impl Payload for Data {
     fn len(&self) -> usize {
         match self {
-            Self::Blocks(sgl) | Self::Collecting(sgl, _) => sgl.len(),
+            Self::Blocks(sgl) | Self::Checked(sgl, _) | Self::Collecting(sgl, _) => sgl.len(),
             Self::Bytes(bytes) => bytes.len(),
         }
     }
 
     fn chunk(&self, offset_bytes: usize) -> &[u8] {
         match self {
-            Self::Blocks(sgl) | Self::Collecting(sgl, _) => sgl.chunk(offset_bytes),
+            Self::Blocks(sgl) | Self::Checked(sgl, _) | Self::Collecting(sgl, _) => sgl.chunk(offset_bytes),
             Self::Bytes(bytes) => &bytes[offset_bytes..],
+        }
+    }
+
+    fn crc32c(&self) -> Option<u32> {
+        match self {
+            Self::Checked(_, crc32c) => Some(*crc32c),
+            _ => None,
         }
     }
 
     fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8] {
         match self {
             Self::Blocks(sgl) | Self::Collecting(sgl, _) => sgl.chunk_mut(offset_bytes),
+            Self::Checked(..) => unreachable!("what is answered is not written"),
             Self::Bytes(bytes) => &mut bytes[offset_bytes..],
         }
     }

@@ -1,7 +1,7 @@
 //! One behaviour each.
 
 use super::Rig;
-use crate::bdev::{IoStatus, Op, Reader};
+use crate::bdev::{IoStatus, Op};
 use crate::limits::{MAX_COMPARE_AND_WRITE_BYTES, MAX_TRANSFER_BYTES, MEMORY_CHUNK_BYTES};
 
 type Check = (&'static str, fn(&mut Rig));
@@ -21,6 +21,7 @@ pub(super) const ALL: &[Check] = &[
     ("overlapping writes keep their order", overlapping_writes),
     ("readers behind a writer", readers_behind_a_writer),
     ("what is shown stays", what_is_shown_stays),
+    ("a checksum is that of the blocks", a_checksum_is_that_of_the_blocks),
     ("atomic write", atomic_write),
     ("atomic writes among others", atomic_writes_among_others),
     ("flush", flush),
@@ -242,18 +243,30 @@ fn readers_behind_a_writer(rig: &mut Rig) {
     }
 }
 
+fn a_checksum_is_that_of_the_blocks(rig: &mut Rig) {
+    for (lba, length, salt) in [(0, 16, 1), (8, 8, 2), (3, 1, 3), (0, 64, 4), (16, 24, 4)] {
+        let data = rig.pattern(lba, length, salt);
+        rig.write(lba, &data);
+        for (lba, length) in [(lba, length), (0, 64), (8, 16)] {
+            let expected = rig.good(Op::Read(rig.extent(lba, length)), &[]).sgl.to_vec();
+            let known = rig.subject.channel.crc32c(rig.extent(lba, length));
+            assert!(known.is_none_or(|crc32c| crc32c == crc_fast::crc32_iscsi(&expected)), "{lba}, {length}");
+        }
+    }
+}
+
 fn what_is_shown_stays(rig: &mut Rig) {
     let (before, after) = (rig.pattern(64, 16, 1), rig.pattern(64, 16, 2));
     rig.write(64, &before);
     let shows = [(64, 16), (64, 1), (67, 9)].map(|(lba, length)| {
-        let shown = rig.subject.channel.show(rig.extent(lba, length), Reader::Kernel);
+        let shown = rig.subject.channel.show(rig.extent(lba, length));
         let from = ((lba - 64) * rig.block_bytes) as usize;
         (shown, from..from + (length * rig.block_bytes) as usize)
     });
     rig.write(64, &after);
     rig.expect(64, &after);
     rig.good(Op::Unmap(rig.extent(64, 8)), &[]);
-    let again = rig.subject.channel.show(rig.extent(72, 8), Reader::Kernel);
+    let again = rig.subject.channel.show(rig.extent(72, 8));
     rig.good(Op::WriteZeroes { extent: rig.extent(64, 16), unmap: false, fua: false }, &[]);
     for (shown, range) in shows {
         assert!(shown.is_none_or(|sgl| sgl.to_vec() == before[range]), "a list that shows has changed");

@@ -3,6 +3,7 @@
 use reactor::memory::{Block, PageBlock, ShownCount};
 
 use super::PAGE;
+use super::checksum::Checksums;
 use crate::limits::MEMORY_CHUNK_BYTES;
 
 const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
@@ -11,6 +12,8 @@ pub(super) struct Chunk {
     pub(super) memory: PageBlock,
     /// One bit per page. A page without its bit is all zeros.
     mapped: [u64; MAP_WORDS],
+    /// Of the pages as they are, wherever they lie.
+    pub(super) checksums: Checksums,
 }
 
 impl Chunk {
@@ -18,7 +21,7 @@ impl Chunk {
     pub(super) fn new(small_pages: bool, shown: &ShownCount) -> Option<Self> {
         let taken = if small_pages { Block::small_pages } else { Block::new };
         let memory = PageBlock::new(taken(MEMORY_CHUNK_BYTES).ok()?, shown);
-        Some(Self { memory, mapped: [0; MAP_WORDS] })
+        Some(Self { memory, mapped: [0; MAP_WORDS], checksums: Checksums::new() })
     }
 
     pub(super) fn unmapped_pages(&self, offset: usize, length: usize) -> usize {

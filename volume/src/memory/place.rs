@@ -119,6 +119,7 @@ impl MemoryDevice {
 
     #[inline]
     fn own_runs(&mut self, piece: Piece, keep: bool, mut write: impl FnMut(&mut [u8], usize)) {
+        self.forget_checksums(piece);
         let mut done = 0;
         while done < piece.length {
             let mut run = self.run(piece, done);
@@ -128,6 +129,12 @@ impl MemoryDevice {
             write(self.bytes_mut(run), run.at);
             done += run.length;
         }
+    }
+
+    #[inline]
+    fn forget_checksums(&self, piece: Piece) {
+        let chunk = self.chunks[piece.chunk].as_ref().expect("what is written lies in a chunk that is there");
+        chunk.checksums.forget(piece.offset / PAGE..=(piece.offset + piece.length - 1) / PAGE);
     }
 
     /// A run whose first page is shown moves that page; another one ends before the first page that is shown.

@@ -88,6 +88,20 @@ impl Rig {
         }
     }
 
+    /// The device knows the value of a run of pages, and says nothing about any other run.
+    fn check_crc32c(&mut self) {
+        let page_blocks = PAGE_BYTES / BLOCK;
+        let extent = self.extent();
+        let lba = extent.lba - extent.lba % page_blocks;
+        let length_blocks = extent.length_blocks.next_multiple_of(page_blocks).min(DEVICE_BLOCKS - lba);
+        let pages = Extent { lba, length_blocks };
+        let expected = crc_fast::crc32_iscsi(&self.model[Self::range(pages)]);
+        assert_eq!(self.device.crc32c(pages), Some(expected), "{pages:?}");
+        if extent != pages {
+            assert_eq!(self.device.crc32c(extent), None, "{extent:?}");
+        }
+    }
+
     fn check_all(&mut self) {
         for lba in (0..DEVICE_BLOCKS).step_by(1024) {
             let extent = Extent { lba, length_blocks: 1024 };
@@ -111,7 +125,7 @@ fn what_is_shown_stays_and_what_is_written_is_there() {
                 0 => {
                     let extent = rig.extent();
                     let expected = rig.model[Rig::range(extent)].to_vec();
-                    if let Some(sgl) = rig.device.show(extent, Reader::Kernel) {
+                    if let Some(sgl) = rig.device.show(extent) {
                         assert!(sgl.to_vec() == expected, "seed {seed}, step {step}: {extent:?}");
                         shown.push((sgl, expected));
                     }
@@ -133,6 +147,7 @@ fn what_is_shown_stays_and_what_is_written_is_there() {
                     rig.good(op, &[]);
                     rig.model[Rig::range(extent)].fill(0);
                 }
+                2 => rig.check_crc32c(),
                 _ => rig.change(),
             }
         }
@@ -156,10 +171,7 @@ fn holes_and_more_than_may_be_shown_are_read_instead() {
     let geometry =
         Geometry::new(uuid::Uuid::nil(), BLOCK as u32, 20 * blocks * BLOCK).expect("a device of 40 MiB");
     let mut rig = Rig { device: MemoryDevice::new(geometry), ..Rig::new(1, false) };
-    assert!(
-        rig.device.show(Extent { lba: 0, length_blocks: 1 }, Reader::Kernel).is_none(),
-        "nothing was ever written here"
-    );
+    assert!(rig.device.show(Extent { lba: 0, length_blocks: 1 }).is_none(), "nothing was ever written here");
     for chunk in 0..20 {
         rig.good(
             Op::Write { extent: Extent { lba: chunk * blocks, length_blocks: 1 }, fua: false },
@@ -169,9 +181,9 @@ fn holes_and_more_than_may_be_shown_are_read_instead() {
     let longest = MEMORY_SHOW_BYTES as u64 / BLOCK;
     let part = |index: usize| Extent { lba: index as u64 * longest, length_blocks: longest };
     let too_long = Extent { lba: 0, length_blocks: longest + 1 };
-    assert!(rig.device.show(too_long, Reader::Kernel).is_none(), "a copy is faster");
+    assert!(rig.device.show(too_long).is_none(), "a copy is faster");
     let mut shown = Vec::new();
-    while let Some(sgl) = rig.device.show(part(shown.len()), Reader::Kernel) {
+    while let Some(sgl) = rig.device.show(part(shown.len())) {
         shown.push(sgl);
     }
     assert_eq!(shown.len() * MEMORY_SHOW_BYTES, MEMORY_SHOWN_BYTES - MEMORY_SHOW_BYTES);
@@ -190,15 +202,12 @@ fn holes_and_more_than_may_be_shown_are_read_instead() {
     }
     // What stands for them is shown as well, and is written again.
     drop(shown.pop());
-    let again = rig
-        .device
-        .show(Extent { lba: 0, length_blocks: 8 }, Reader::Kernel)
-        .expect("there is room for a little");
+    let again = rig.device.show(Extent { lba: 0, length_blocks: 8 }).expect("there is room for a little");
     rig.good(Op::Write { extent: Extent { lba: 1, length_blocks: 1 }, fua: false }, &[0xDD; 512]);
     assert!(again.to_vec()[512..1024] == [0xEE; 512]);
     shown.clear();
     let read = rig.good(Op::Read(Extent { lba: 0, length_blocks: 10 }), &[]);
     assert!(read[..512] == [0; 512] && read[512..1024] == [0xDD; 512] && read[4608..] == [0xEE; 512]);
-    let scattered = rig.device.show(part(3), Reader::Kernel).expect("four pieces at most");
+    let scattered = rig.device.show(part(3)).expect("four pieces at most");
     assert!(scattered.segment_count() > 1 && scattered.to_vec()[512..1024] == [0xEE; 512]);
 }

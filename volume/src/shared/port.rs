@@ -9,7 +9,7 @@ use super::event::{Event, Ticket};
 use super::limits::EVENTS_PER_PORT_MAX;
 use super::registry::SharedVolume;
 use super::state::{Shared, tag_of};
-use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op, Reader};
+use crate::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
 use crate::reservation::{Access, Path, ReservationCell, Reservations};
 
 /// One front end's way in: an iSCSI logical unit, an NVMe namespace. Dropped when it is not needed any more; what is
@@ -45,8 +45,15 @@ impl Port {
 
     /// The blocks where they lie, as [`IoChannel::show`]: instead of a read, when the volume can.
     #[inline]
-    pub fn show(&self, extent: Extent, reader: Reader) -> Option<Sgl> {
-        self.shared.state.borrow_mut().volume.show(extent, reader)
+    pub fn show(&self, extent: Extent) -> Option<Sgl> {
+        self.shared.state.borrow_mut().volume.show(extent)
+    }
+
+    /// The CRC-32C of the blocks as they are now, as [`IoChannel::crc32c`]: that of what a read has just brought when it was answered on
+    /// the spot.
+    #[inline]
+    pub fn crc32c(&self, extent: Extent) -> Option<u32> {
+        self.shared.state.borrow().volume.crc32c(extent)
     }
 
     /// A hint that this I/O comes in this turn, as [`IoChannel::prefetch`].
