@@ -6,7 +6,6 @@ not even their timers disturb.
 """
 
 import contextlib
-import statistics
 import sys
 import time
 
@@ -26,6 +25,8 @@ SETTLE_SECONDS_QUICK = 0.5
 
 
 CLIENTS = {**clients.CLIENTS, **nvme.CLIENTS}
+# The raw exchanges: of iSCSI's sizes, of NVMe/TCP's.
+WIRES = (("pingpong", clients.pingpong), ("pingpong-nvme", nvme.pingpong))
 
 
 class Plan:
@@ -48,6 +49,10 @@ class Plan:
             return ["fio", "bench"]
         own = ["load", "fio"] if self.quick else ["load", "fio", "iscsi-perf"]
         return [*own, "bench", *(["spdk-perf"] if self.spdk else [])]
+
+    def runs(self, backing, client, pattern):
+        """True when this client measures this pattern."""
+        return pattern in self.patterns_of(backing, client) and self.wants(backing, client, pattern.name)
 
     def patterns_of(self, backing, client):
         """Quick: fio only for the small blocks, and nothing with digests. Neither has a disk anything to say about digests."""
@@ -182,15 +187,22 @@ class Bench:
                 programs = [target.program for target in self.targets.values()]
                 with disk_takes_part(programs) if backing == "file" else contextlib.nullcontext():
                     self.backing(backing, plan, number)
-            self.wire(plan, number)
 
     def backing(self, backing, plan, number):
-        for client in plan.clients_of(backing):
-            for pattern in plan.patterns_of(backing, client):
-                if plan.wants(backing, client, pattern.name):
-                    self.cells(backing, client, pattern, plan, number)
-                    if (backing, client) == ("file", "bench") and "vega" in self.targets:
-                        self.disk(pattern, plan.fio_seconds, number)
+        """What is compared is measured side by side: the clients of one protocol with one pattern, then what it is held against."""
+        for protocol, patterns in ((clients.CLIENTS, clients.PATTERNS), (nvme.CLIENTS, nvme.PATTERNS)):
+            for pattern in patterns:
+                for client in plan.clients_of(backing):
+                    if client in protocol and plan.runs(backing, client, pattern):
+                        self.cells(backing, client, pattern, plan, number)
+                self.limit(backing, protocol, pattern, plan, number)
+
+    def limit(self, backing, protocol, pattern, plan, number):
+        """The raw exchange of the pattern's sizes, or the disk without a target."""
+        if backing == "memory":
+            self.wire(*WIRES[protocol is nvme.CLIENTS], pattern, plan, number)
+        elif protocol is nvme.CLIENTS and "vega" in self.targets and plan.runs(backing, "bench", pattern):
+            self.disk(pattern, plan.fio_seconds, number)
 
     def disk(self, pattern, seconds, number):
         """The file of Vega's file volume without Vega, which is stopped meanwhile, as one more target."""
@@ -207,50 +219,21 @@ class Bench:
         for target in self.targets.values():
             target.program.freeze()
 
-    def wire(self, plan, number):
+    def wire(self, name, exchange, pattern, plan, number):
         """The raw exchange, with the sizes of either protocol, as one more target."""
-        kinds = (("pingpong", clients.PATTERNS, clients.pingpong), ("pingpong-nvme", nvme.PATTERNS, nvme.pingpong))
-        wanted = [
-            (name, pattern, exchange) for name, patterns, exchange in kinds for pattern in patterns
-            if not pattern.digests and plan.wants("wire", name, pattern.name)
-        ]
-        if not wanted:
+        if pattern.digests or not plan.wants("wire", name, pattern.name):
             return
-        port = free_port()
         self.freeze_all()
+        port = free_port()
         server = Program([self.place.programs["PINGPONG"], "serve", f"127.0.0.1:{port}"], self.place.core, False, self.place.log("pingpong"))
         try:
             server.wait_listening(port)
-            for name, pattern, exchange in wanted:
-                def measure(seconds=plan.load_seconds, pattern=pattern, exchange=exchange):
-                    return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, seconds)
 
-                # What Vega is held against must not pay for the change of the pattern either: that would flatter Vega.
-                measure(plan.settle_seconds())
-                self.note("wire", "memory", name, pattern.name, number, self.least_disturbed(server, measure))
+            def measure(seconds):
+                return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, seconds)
+
+            # What Vega is held against must not pay for the change of the pattern either: that would flatter Vega.
+            measure(plan.settle_seconds())
+            self.note("wire", "memory", name, pattern.name, number, self.least_disturbed(server, lambda: measure(plan.load_seconds)))
         finally:
             server.stop()
-
-
-def summarise(results):
-    """Medians over the rounds: {(backing, client, pattern): {target: summary}}."""
-    groups = {}
-    for result in results:
-        key = (result["backing"], result["client"], result["pattern"])
-        groups.setdefault(key, {}).setdefault(result["target"], []).append(result)
-    return {key: {target: summary(rounds) for target, rounds in group.items()} for key, group in groups.items()}
-
-
-def summary(rounds):
-    iops = [one["iops"] for one in rounds]
-    median = statistics.median(iops)
-    percentiles = set.intersection(*(set(one["latency_us"]) for one in rounds))
-    return {
-        "rounds": len(rounds),
-        "iops": median,
-        "bytes_per_second": statistics.median(one["bytes_per_second"] for one in rounds),
-        "spread": (max(iops) - min(iops)) / median if median else 0.0,
-        "load_average": max(one["load_average"] for one in rounds),
-        "lost": max(one["lost"] for one in rounds),
-        "latency_us": {p: statistics.median(one["latency_us"][p] for one in rounds) for p in sorted(percentiles, key=float)},
-    }

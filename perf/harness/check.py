@@ -6,7 +6,8 @@ A verdict is (text, passed): True, False, or None for what could not be judged i
 import tomllib
 
 from .idle import NVME_SUFFIX
-from .report import best_peer
+from .report import against_peers
+from .summary import paired
 
 # Above this share of time lost to neighbours a verdict says that it is in doubt.
 NOISY = 0.15
@@ -24,7 +25,7 @@ def check(path, summaries, idle_rows, plan):
         name = f"adaptive ÷ poll, {budget['cell']}, {budget['pattern']}"
         group = summaries.get(("memory", budget["cell"], budget["pattern"]), {})
         if {"adaptive", "poll"} <= set(group):
-            value = group["adaptive"]["iops"] / group["poll"]["iops"]
+            value = paired(group["adaptive"], group["poll"], "iops")
             verdicts.append((f"{name}: {value:.3f} (at least {budget['at_least']})", value >= budget["at_least"]))
         else:
             verdicts.append((f"{name}: not measured", False))
@@ -57,12 +58,11 @@ def ratio(budget, summaries):
     if "of_limit" in budget:
         if not {"vega", "canned"} <= set(group):
             return f"{name}: not measured", False
-        value = group["vega"]["iops"] / group["canned"]["iops"]
+        value = paired(group["vega"], group["canned"], "iops")
         return f"{name}: {value:.2f} of the emptiest target (at least {budget['of_limit']}){doubt(group)}", value >= budget["of_limit"]
-    best = best_peer(group, budget["backing"])
-    if "vega" not in group or not best:
+    value = against_peers(group, budget["backing"])
+    if value is None:
         return f"{name}: not measured", False
-    value = group["vega"]["iops"] / best
     return f"{name}: {value:.2f} × the best peer (at least {budget['at_least']}){doubt(group)}", value >= budget["at_least"]
 
 
@@ -76,21 +76,14 @@ def compare(budget, summaries, plan):
     if not all(plan.holds(*cell) for cell in cells):
         return f"{name}: not part of this run", None
     groups = [summaries.get(tuple(cell[:3]), {}) for cell in cells]
-    values = [figure_of(group.get(cell[3]), figure) for group, cell in zip(groups, cells, strict=True)]
-    if not all(values):
+    measured = [group.get(cell[3]) for group, cell in zip(groups, cells, strict=True)]
+    value = paired(*measured, figure) if all(measured) else None
+    if value is None:
         return f"{name}: not measured", False
-    value = values[0] / values[1]
     least, most = budget.get("at_least", 0.0), budget.get("at_most", float("inf"))
     bound = f"at least {least}" if least else f"at most {most}"
     involved = {(group_index, cell[3]): groups[group_index][cell[3]] for group_index, cell in enumerate(cells)}
     return f"{name}: {value:.2f} ({bound}){doubt(involved)}", least <= value <= most
-
-
-def figure_of(summary, figure):
-    """`iops`, or a percentile of the latency as `p50`; None where it was not measured."""
-    if summary is None:
-        return None
-    return summary["iops"] if figure == "iops" else summary["latency_us"].get(figure.removeprefix("p"))
 
 
 def doubt(group):

@@ -14,19 +14,20 @@ from .clients import FIO_OUTPUT, Pattern, figures_of_fio, figures_of_pingpong
 from .process import Failure, Program, free_port, run
 from .targets import NQN, QUEUE_ENTRIES, Namespace, Target, make_file
 
+
+
+def with_digests(pattern):
+    """The pattern and, right behind it, the same with digests."""
+    return [pattern, Pattern(f"{pattern.name}-digests", pattern.direction, pattern.size_bytes, pattern.depth, digests=True)]
+
+
 # Depth 128 is where batching shows. With digests, at the depth where they cost most beside everything else.
 PATTERNS = [
-    *SMALL_AND_LARGE[:4],
+    *SMALL_AND_LARGE[:2],
+    *(each for pattern in SMALL_AND_LARGE[2:4] for each in with_digests(pattern)),
     Pattern("4k-read-128", "randread", 4 << 10, 128),
     Pattern("4k-write-128", "randwrite", 4 << 10, 128),
-    *SMALL_AND_LARGE[4:],
-    *(
-        Pattern(f"{name}-digests", direction, size_bytes, 32, digests=True)
-        for name, direction, size_bytes in (
-            ("4k-read-32", "randread", 4 << 10), ("4k-write-32", "randwrite", 4 << 10),
-            ("128k-read-32", "read", 128 << 10), ("128k-write-32", "write", 128 << 10),
-        )
-    ),
+    *(each for pattern in SMALL_AND_LARGE[4:] for each in with_digests(pattern)),
 ]
 
 # Its client names no host by itself, which is no valid Connect.

@@ -7,6 +7,7 @@ import subprocess
 
 from . import clients, nvme
 from .process import warnings
+from .summary import paired
 
 ORDER = ["vega", "tgt", "istgt", "spdk", "canned", "wire", "disk"]
 # On disk only tgt and SPDK do direct I/O as Vega does; istgt answers from the page cache and is shown, not compared with.
@@ -45,10 +46,10 @@ def machine(root):
     }
 
 
-def best_peer(group, backing):
-    """The faster of the peers; a ratio to it is a ratio to all of them."""
-    figures = [group[peer]["iops"] for peer in PEERS[backing] if peer in group]
-    return max(figures) if figures else None
+def against_peers(group, backing):
+    """Vega divided by the fastest of the peers; None without one or the other."""
+    ratios = [paired(group["vega"], group[peer], "iops") for peer in PEERS[backing] if peer in group and "vega" in group]
+    return min(filter(None, ratios), default=None)
 
 
 def amount(pattern, summary):
@@ -98,15 +99,19 @@ def client_table(summaries, backing, client):
     limits = [name for name in ("canned", "wire", "disk") if name in names]
     rows = []
     for pattern, group in groups:
-        best, vega = best_peer(group, backing), group.get("vega")
-        ratio = f"**{vega['iops'] / best:.2f}**" if vega and best else "–"
-        shares = [f"{vega['iops'] / group[name]['iops']:.2f}" if vega and name in group else "–" for name in limits]
+        best, vega = against_peers(group, backing), group.get("vega")
+        ratio = f"**{best:.2f}**" if best else "–"
+        shares = [share(paired(vega, group[name], "iops")) if vega and name in group else "–" for name in limits]
         load = max(summary["load_average"] for summary in group.values())
         lost = max(summary["lost"] for summary in group.values())
         figures = [entry(pattern, group[name]) if name in group else "–" for name in names]
         rows.append([pattern.title, *figures, ratio, *shares, f"{load:.1f}", f"{100 * lost:.0f} %"])
     header = ["", *names, "vega ÷ best peer", *(f"vega ÷ {LIMIT_TITLES[name]}" for name in limits), "load", "lost"]
     return table(header, rows) if rows else None
+
+
+def share(value):
+    return f"{value:.2f}" if value else "–"
 
 
 def client_comparison(summaries):
@@ -116,7 +121,7 @@ def client_comparison(summaries):
         for pattern in (pattern for pattern in nvme.PATTERNS if not pattern.digests):
             own, other = (summaries.get(("memory", client, pattern.name), {}).get(target) for client in ("bench", "spdk-perf"))
             if own and other:
-                rows.append([target, pattern.title, entry(pattern, own), entry(pattern, other), f"**{own['iops'] / other['iops']:.2f}**"])
+                rows.append([target, pattern.title, entry(pattern, own), entry(pattern, other), f"**{share(paired(own, other, 'iops'))}**"])
     if not rows:
         return []
     return ["### The clients of NVMe/TCP, against the same target\n\n" + table(["target", "", "vega bench", "spdk_nvme_perf", "÷"], rows)]
@@ -129,7 +134,7 @@ def poll_table(summaries):
             group = summaries.get(("memory", cell, pattern.name))
             if not group or not {"adaptive", "poll"} <= set(group):
                 continue
-            ratio = group["adaptive"]["iops"] / group["poll"]["iops"]
+            ratio = paired(group["adaptive"], group["poll"], "iops")
             rows.append([f"{protocol}, {pattern.title}", entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**"])
     if not rows:
         return []
@@ -159,7 +164,8 @@ def markdown(summaries, idle_rows, notes, facts, versions):
     parts = [
         "## Measured\n\n"
         f"Commit {facts['commit']}, kernel {facts['kernel']}, {facts['cores']} cores ({facts['processor']}). {versions}. "
-        "One core for the target, one for the client, loopback. Medians over the rounds; ± is half the spread between the rounds. "
+        "One core for the target, one for the client, loopback. Medians over the rounds; ± is half the spread between the rounds. A ratio is the median "
+        "of those within a round. "
         "**Ratios are what carries over.** Load is the machine's load average (2 is the measurement itself); lost is the share of the time that a "
         "program waited for its core because of neighbours, in the worst run of the row: above a few percent, distrust the row."
     ]
@@ -175,7 +181,7 @@ def markdown(summaries, idle_rows, notes, facts, versions):
 
 def write_json(path, results, summaries, idle_rows, facts):
     flat = [
-        {"backing": key[0], "client": key[1], "pattern": key[2], "target": target, **summary}
+        {"backing": key[0], "client": key[1], "pattern": key[2], "target": target, **{name: value for name, value in summary.items() if name != "by_round"}}
         for key, group in summaries.items() for target, summary in group.items()
     ]
     with open(path, "w", encoding="utf-8") as file:
