@@ -403,8 +403,18 @@ impl IoChannel for MemoryDevice {
         let Some(piece) = op.extent().and_then(|extent| self.pieces(extent).next()) else { return };
         let Some(chunk) = &self.chunks[piece.chunk] else { return };
         let bytes = chunk.memory.bytes(piece.offset, piece.length);
-        if matches!(op, Op::Write { .. }) && piece.length <= MEMORY_COPY_AHEAD_BYTES {
-            self.ahead.announce(piece.place());
+        match op {
+            Op::Write { .. } if piece.length <= MEMORY_COPY_AHEAD_BYTES => {
+                self.ahead.announce(piece.place());
+                if self.shown.pages() > 0 {
+                    chunk.memory.prefetch_count(piece.offset);
+                }
+            }
+            Op::Read(_) if piece.length <= MEMORY_SHOW_BYTES => {
+                chunk.memory.prefetch_count(piece.offset);
+                chunk.checksums.prefetch(piece.offset / PAGE);
+            }
+            _ => {}
         }
         Upcoming::run(bytes).prefetch_first();
     }

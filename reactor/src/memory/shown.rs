@@ -5,7 +5,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::Block;
+use super::{Block, Upcoming};
 use crate::buffer::Sgl;
 use crate::limits::BUFFER_ALIGN_BYTES;
 
@@ -106,6 +106,14 @@ impl PageBlock {
         // SAFETY: inside the block, which is initialised and lives as long as `self`. Written through `bytes_mut` only, which takes
         // `self` exclusively.
         unsafe { std::slice::from_raw_parts(start.as_ptr(), length_bytes) }
+    }
+
+    /// Asks for the count of the first page of these bytes, which showing them will change.
+    #[inline]
+    pub fn prefetch_count(&self, offset_bytes: usize) {
+        if let Some(lists) = self.inner.lists.get(offset_bytes / BUFFER_ALIGN_BYTES) {
+            Upcoming::value(lists).prefetch_first();
+        }
     }
 
     /// The same, to write into.

@@ -23,6 +23,12 @@ impl Upcoming {
         Self { start: bytes.as_ptr(), lines: bytes.len().div_ceil(CACHE_LINE_BYTES) }
     }
 
+    /// A value.
+    #[inline]
+    pub fn value<T>(value: &T) -> Self {
+        Self { start: std::ptr::from_ref(value).cast(), lines: size_of::<T>().div_ceil(CACHE_LINE_BYTES) }
+    }
+
     /// Asks the processor to have its first part at hand soon. Nothing waits for it, and nothing depends on it. Of a long run the
     /// processor's own prefetcher fetches the rest while the first part is copied.
     #[inline]

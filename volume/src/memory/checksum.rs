@@ -5,6 +5,8 @@
 
 use std::cell::{Cell, OnceCell};
 
+use reactor::memory::Upcoming;
+
 use super::PAGE;
 use crate::limits::MEMORY_CHUNK_BYTES;
 
@@ -33,6 +35,14 @@ impl Checksums {
         }
         debug_assert_eq!(values[page].get(), crc_fast::crc32_iscsi(bytes), "a written page is forgotten");
         values[page].get()
+    }
+
+    /// Asks for what is known of a page, if anything is known of any.
+    #[inline]
+    pub(super) fn prefetch(&self, page: usize) {
+        if let Some(values) = self.values.get() {
+            Upcoming::value(&values[page]).prefetch_first();
+        }
     }
 
     /// These pages are written.
