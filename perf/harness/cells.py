@@ -6,6 +6,7 @@ not even their timers disturb.
 """
 
 import contextlib
+import itertools
 import sys
 import time
 
@@ -122,14 +123,16 @@ class Bench:
     def run_once(self, unit, client, pattern, seconds):
         return CLIENTS[client](self.place.programs, self.client_core, unit, pattern, seconds, self.place.size_bytes)
 
-    def cells(self, backing, client, pattern, plan, number):
-        """One run of each target that this client reaches, in the order of the round."""
+    def cells(self, backing, client, patterns, plan, number):
+        """One run of each target that this client reaches, in the order of the round: of each pattern, plain and with digests."""
         reached = [(target, self.unit_of(target, backing, client)) for target in self.targets.values()]
         reached = rotated([(target, unit) for target, unit in reached if unit is not None], number)
         if backing == "memory" and len(reached) > 1:
-            self.settle(*reached[0], client, pattern, plan.settle_seconds())
+            for pattern in patterns:
+                self.settle(*reached[0], client, pattern, plan.settle_seconds() / len(patterns))
         for target, unit in reached:
-            self.cell(target, unit, backing, client, pattern, plan.seconds_of(client), number)
+            for pattern in patterns:
+                self.cell(target, unit, backing, client, pattern, plan.seconds_of(client), number)
 
     def settle(self, target, unit, client, pattern, seconds):
         """The uncounted run before a pattern's first cell (SETTLE_SECONDS). On disk the disk is the limit; beside no other target nothing is compared."""
@@ -191,11 +194,13 @@ class Bench:
     def backing(self, backing, plan, number):
         """What is compared is measured side by side: the clients of one protocol with one pattern, then what it is held against."""
         for protocol, patterns in ((clients.CLIENTS, clients.PATTERNS), (nvme.CLIENTS, nvme.PATTERNS)):
-            for pattern in patterns:
+            for _, group in itertools.groupby(patterns, lambda pattern: pattern.plain_name):
+                alike = list(group)
                 for client in plan.clients_of(backing):
-                    if client in protocol and plan.runs(backing, client, pattern):
-                        self.cells(backing, client, pattern, plan, number)
-                self.limit(backing, protocol, pattern, plan, number)
+                    chosen = [pattern for pattern in alike if client in protocol and plan.runs(backing, client, pattern)]
+                    if chosen:
+                        self.cells(backing, client, chosen, plan, number)
+                self.limit(backing, protocol, alike[0], plan, number)
 
     def limit(self, backing, protocol, pattern, plan, number):
         """The raw exchange of the pattern's sizes, or the disk without a target."""
@@ -221,7 +226,7 @@ class Bench:
 
     def wire(self, name, exchange, pattern, plan, number):
         """The raw exchange, with the sizes of either protocol, as one more target."""
-        if pattern.digests or not plan.wants("wire", name, pattern.name):
+        if not plan.wants("wire", name, pattern.name):
             return
         self.freeze_all()
         port = free_port()

@@ -17,6 +17,8 @@ class Pattern:
 
     def __init__(self, name, direction, size_bytes, depth, digests=False):
         self.name, self.direction, self.size_bytes, self.depth, self.digests = name, direction, size_bytes, depth, digests
+        # The same load without digests.
+        self.plain_name = name.removesuffix("-digests")
         self.title = f"{size_bytes >> 10} KiB {direction.replace('rand', 'random ')}, depth {depth}{', digests' if digests else ''}"
 
 
