@@ -54,6 +54,32 @@ fn what_was_written_is_read_in_every_size() {
 }
 
 #[test]
+fn a_digest_is_that_of_the_blocks_however_often_they_were_read_and_written() {
+    let world = World::served(5);
+    let admin = world.admin(&host(1));
+    let config = HostConfig { data_digest: true, ..HostConfig::default() };
+    let mut queue = world.io_with(&host(1), &admin, 1, config);
+    let mut model = vec![0; 2048 * BLOCK];
+    // Whole pages, which a volume in memory remembers the checksums of, and others; shown where they lie, and copied.
+    let places = [(0, 8), (8, 32), (0, 256), (3, 5), (2, 40), (16, 2032)];
+    for salt in 0..4 {
+        for (lba, blocks) in places {
+            for (lba, blocks) in places {
+                check(&mut queue, lba, &model[lba as usize * BLOCK..][..blocks * BLOCK]);
+            }
+            let bytes = pattern(blocks * BLOCK, salt);
+            assert_eq!(
+                queue.exec(io(NvmOpcode::WRITE, lba, blocks), write(&bytes)).cqe.status(),
+                Status::SUCCESS
+            );
+            model[lba as usize * BLOCK..][..bytes.len()].copy_from_slice(&bytes);
+        }
+        queue.status(Sqe::io(NvmOpcode::WRITE_ZEROES, 1, 8, 16, IoControl::DEALLOCATE));
+        model[8 * BLOCK..][..16 * BLOCK].fill(0);
+    }
+}
+
+#[test]
 fn in_capsule_writes_need_no_r2t_and_larger_ones_do() {
     let world = World::served(11);
     let admin = world.admin(&host(1));
