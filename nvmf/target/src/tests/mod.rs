@@ -20,10 +20,11 @@ use nvme_spec::fabrics::{
 use nvme_spec::register::{CC, CSTS};
 use nvme_spec::{Cqe, Sqe, Status};
 use nvmf_proto::{Completion, HostConfig, HostData, HostEvent, HostQueue, Payload};
+use reactor::buffer::Sgl;
 use reactor::mesh::{ControlSender, Mesh};
 use reactor::poller::Poller;
 use reactor::sim::{NetFaults, SimEnd, SimWorld};
-use volume::bdev::{BdevInfo, Done, Io, IoChannel, IoStatus};
+use volume::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus};
 use volume::geometry::Geometry;
 use volume::memory::MemoryDevice;
 use volume::metadata::MemoryStore;
@@ -110,6 +111,15 @@ impl IoChannel for DeskDevice {
             out.extend(self.inner.submit(io));
         }
         self.inner.poll(out, budget);
+    }
+
+    fn show(&mut self, extent: Extent) -> Option<Sgl> {
+        let is_quiet = self.desk.fail.get().is_none() && !self.desk.hold.get() && self.desk.held() == 0;
+        if is_quiet { self.inner.show(extent) } else { None }
+    }
+
+    fn crc32c(&self, extent: Extent) -> Option<u32> {
+        self.inner.crc32c(extent)
     }
 
     fn in_flight(&self) -> usize {
