@@ -12,8 +12,8 @@ import tempfile
 from harness import check, idle, network, nvme, plot, report
 from harness.cells import Bench, Plan
 from harness.process import Failure, everything_realtime, note_privileges
-from harness.targets import Place
 from harness.summary import summarise
+from harness.targets import Place
 from harness.targets import TARGETS as ISCSI_TARGETS
 
 HERE = os.path.dirname(os.path.abspath(__file__))

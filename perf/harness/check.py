@@ -24,8 +24,9 @@ def check(path, summaries, idle_rows, plan):
     for budget in budgets.get("poll", []):
         name = f"adaptive ÷ poll, {budget['cell']}, {budget['pattern']}"
         group = summaries.get(("memory", budget["cell"], budget["pattern"]), {})
-        if {"adaptive", "poll"} <= set(group):
-            value = paired(group["adaptive"], group["poll"], "iops")
+        both = {"adaptive", "poll"} <= set(group)
+        value = paired(group["adaptive"], group["poll"], "iops") if both else None
+        if value is not None:
             verdicts.append((f"{name}: {value:.3f} (at least {budget['at_least']})", value >= budget["at_least"]))
         else:
             verdicts.append((f"{name}: not measured", False))
@@ -59,6 +60,8 @@ def ratio(budget, summaries):
         if not {"vega", "canned"} <= set(group):
             return f"{name}: not measured", False
         value = paired(group["vega"], group["canned"], "iops")
+        if value is None:
+            return f"{name}: no round has both", False
         return f"{name}: {value:.2f} of the emptiest target (at least {budget['of_limit']}){doubt(group)}", value >= budget["of_limit"]
     value = against_peers(group, budget["backing"])
     if value is None:

@@ -16,9 +16,9 @@ class Pattern:
     """A shape of load."""
 
     def __init__(self, name, direction, size_bytes, depth, digests=False):
-        self.name, self.direction, self.size_bytes, self.depth, self.digests = name, direction, size_bytes, depth, digests
-        # The same load without digests.
-        self.plain_name = name.removesuffix("-digests")
+        self.direction, self.size_bytes, self.depth, self.digests = direction, size_bytes, depth, digests
+        # The same load without digests has the same plain name.
+        self.plain_name, self.name = name, f"{name}-digests" if digests else name
         self.title = f"{size_bytes >> 10} KiB {direction.replace('rand', 'random ')}, depth {depth}{', digests' if digests else ''}"
 
 

@@ -18,7 +18,7 @@ from .targets import NQN, QUEUE_ENTRIES, Namespace, Target, make_file
 
 def with_digests(pattern):
     """The pattern and, right behind it, the same with digests."""
-    return [pattern, Pattern(f"{pattern.name}-digests", pattern.direction, pattern.size_bytes, pattern.depth, digests=True)]
+    return [pattern, Pattern(pattern.name, pattern.direction, pattern.size_bytes, pattern.depth, digests=True)]
 
 
 # Depth 128 is where batching shows. With digests, at the depth where they cost most beside everything else.

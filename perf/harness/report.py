@@ -135,7 +135,7 @@ def poll_table(summaries):
             if not group or not {"adaptive", "poll"} <= set(group):
                 continue
             ratio = paired(group["adaptive"], group["poll"], "iops")
-            rows.append([f"{protocol}, {pattern.title}", entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**"])
+            rows.append([f"{protocol}, {pattern.title}", entry(pattern, group["adaptive"]), entry(pattern, group["poll"]), f"**{ratio:.3f}**" if ratio else "–"])
     if not rows:
         return []
     return ["### Adaptive against poll mode, under load (goal: within 3 %)\n\n" + table(["", "adaptive", "poll", "adaptive ÷ poll"], rows)]

@@ -156,18 +156,7 @@ impl Transmit {
         self.segments.push_back(Segment { slot, last, offset_bytes, length_bytes });
         self.queued_bytes += length_bytes as usize;
         if self.data_digest {
-            let known = payload.crc32c().filter(|_| length_bytes as usize == payload.len());
-            let wire = known.map_or_else(
-                || {
-                    let mut crc = Crc32c::new();
-                    for_each_chunk(payload, offset_bytes as usize, length_bytes as usize, |chunk| {
-                        crc.update(chunk)
-                    });
-                    crc.to_wire()
-                },
-                u32::to_le_bytes,
-            );
-            self.push_bytes(&wire);
+            self.push_bytes(&payload_digest(payload, offset_bytes as usize, length_bytes as usize));
         }
     }
 
@@ -294,6 +283,18 @@ impl Transmit {
         self.segments.clear();
         (self.run_taken_bytes, self.front_taken_bytes, self.queued_bytes) = (0, 0, 0);
     }
+}
+
+/// Wire form of the digest of a stretch of a payload, which may know that of all its bytes.
+fn payload_digest(payload: &impl Payload, offset_bytes: usize, length_bytes: usize) -> [u8; DIGEST_BYTES] {
+    if length_bytes == payload.len()
+        && let Some(crc32c) = payload.crc32c()
+    {
+        return crc32c.to_le_bytes();
+    }
+    let mut crc = Crc32c::new();
+    for_each_chunk(payload, offset_bytes, length_bytes, |chunk| crc.update(chunk));
+    crc.to_wire()
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(super) fn append_page(before: u32, page: u32) -> u32 {
 }
 
 /// The value of a page of zeros.
-pub(super) const ZERO_PAGE: u32 = 0x98F9_4189;
+pub(super) const ZERO_PAGE: u32 = !times(&page_of_zeros(), u32::MAX);
 
 /// What each byte of a value becomes when the bytes of a page follow: a multiplication by x^(8 * PAGE) modulo the polynomial.
 static BEHIND_A_PAGE: [[u32; 256]; 4] = {
