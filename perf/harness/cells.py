@@ -26,8 +26,8 @@ SETTLE_SECONDS_QUICK = 0.5
 
 
 CLIENTS = {**clients.CLIENTS, **nvme.CLIENTS}
-# The raw exchanges: of iSCSI's sizes, of NVMe/TCP's.
-WIRES = (("pingpong", clients.pingpong), ("pingpong-nvme", nvme.pingpong))
+# The clients, the patterns and the raw exchange of a protocol, by the name of that exchange.
+PROTOCOLS = {"pingpong": clients, "pingpong-nvme": nvme}
 
 
 class Plan:
@@ -193,20 +193,20 @@ class Bench:
 
     def backing(self, backing, plan, number):
         """What is compared is measured side by side: the clients of one protocol with one pattern, then what it is held against."""
-        for protocol, patterns in ((clients.CLIENTS, clients.PATTERNS), (nvme.CLIENTS, nvme.PATTERNS)):
-            for _, group in itertools.groupby(patterns, lambda pattern: pattern.plain_name):
+        for name, protocol in PROTOCOLS.items():
+            for _, group in itertools.groupby(protocol.PATTERNS, lambda pattern: pattern.plain_name):
                 alike = list(group)
                 for client in plan.clients_of(backing):
-                    chosen = [pattern for pattern in alike if client in protocol and plan.runs(backing, client, pattern)]
+                    chosen = [pattern for pattern in alike if client in protocol.CLIENTS and plan.runs(backing, client, pattern)]
                     if chosen:
                         self.cells(backing, client, chosen, plan, number)
-                self.limit(backing, protocol, alike[0], plan, number)
+                self.limit(backing, name, alike[0], plan, number)
 
-    def limit(self, backing, protocol, pattern, plan, number):
+    def limit(self, backing, name, pattern, plan, number):
         """The raw exchange of the pattern's sizes, or the disk without a target."""
         if backing == "memory":
-            self.wire(*WIRES[protocol is nvme.CLIENTS], pattern, plan, number)
-        elif protocol is nvme.CLIENTS and "vega" in self.targets and plan.runs(backing, "bench", pattern):
+            self.wire(name, pattern, plan, number)
+        elif PROTOCOLS[name] is nvme and "vega" in self.targets and plan.runs(backing, "bench", pattern):
             self.disk(pattern, plan.fio_seconds, number)
 
     def disk(self, pattern, seconds, number):
@@ -224,7 +224,7 @@ class Bench:
         for target in self.targets.values():
             target.program.freeze()
 
-    def wire(self, name, exchange, pattern, plan, number):
+    def wire(self, name, pattern, plan, number):
         """The raw exchange, with the sizes of either protocol, as one more target."""
         if not plan.wants("wire", name, pattern.name):
             return
@@ -235,7 +235,7 @@ class Bench:
             server.wait_listening(port)
 
             def measure(seconds):
-                return exchange(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, seconds)
+                return PROTOCOLS[name].pingpong(self.place.programs, self.client_core, f"127.0.0.1:{port}", pattern, seconds)
 
             # What Vega is held against must not pay for the change of the pattern either: that would flatter Vega.
             measure(plan.settle_seconds())
