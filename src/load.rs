@@ -40,6 +40,7 @@ fn plan(options: &BenchOptions) -> Result<Plan, BenchError> {
         runtime: options.runtime,
         bytes_max: options.bytes_max,
         processors: options.processors.clone(),
+        spin_us: options.spin_us,
         client_name: options.client_name.clone().or(target.client_name),
         header_digest: options.header_digest || target.header_digest,
         data_digest: options.data_digest || target.data_digest,

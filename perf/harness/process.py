@@ -5,7 +5,8 @@ between requests also gets SCHED_RR: without it a program that wakes up waits fo
 What spins does not get it unless that was asked for (`--realtime`): it leaves a twentieth of its core to everybody else.
 
 Where a disk takes part nobody gets any of this (`disk_takes_part`): the kernel finishes direct writes in a thread of ordinary priority on the core
-that the disk interrupts, and beside a program of high priority that spins there each write waits for the next tick, up to four milliseconds.
+that the disk interrupts, and beside a program of high priority that spins there each write waits for the next tick, up to four milliseconds. Nor does
+the client spin for ever there: of equals too the one that spins may keep its core to the end of its slice, three milliseconds, in every tenth batch.
 """
 
 import contextlib
@@ -53,6 +54,11 @@ def disk_takes_part(programs):
         favour["nice"] = FAVOURED
         for program in programs:
             program.set_favoured(True)
+
+
+def disk_is_part():
+    """True inside a `disk_takes_part` block."""
+    return favour["nice"] == ORDINARY
 
 
 def note_privileges():

@@ -38,6 +38,8 @@ pub struct BenchOptions {
     pub bytes_max: Option<u64>,
     /// Processors of the generators; none is one that the system chooses.
     pub processors: Vec<usize>,
+    /// Spinning without an answer before a processor sleeps, in microseconds; `None` for always.
+    pub spin_us: Option<u64>,
     /// Header digests.
     pub header_digest: bool,
     /// Data digests.
@@ -142,12 +144,13 @@ mod tests {
     fn options_reach_the_generator() {
         let options = start(
             "vega bench nvme-tcp://h/nqn.a --pattern randrw --read-percent 70 --block-size 8KiB --depth 32 --rate 1e4 \
-             --arrival poisson --runtime 2m --verify",
+             --arrival poisson --runtime 2m --spin-us 50 --verify",
         )
         .options;
         assert!(options.random && options.poisson && options.verify && !options.overwrite_data);
         assert_eq!((options.read_percent, options.request_bytes, options.depth), (70, 8192, 32));
         assert_eq!((options.rate_per_second, options.runtime), (Some(1e4), Duration::from_secs(120)));
+        assert_eq!(options.spin_us, Some(50));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use reactor::time::{Clock, Time};
 use crate::driver::{Answer, Driver, Geometry, Kind, Payload, Request};
 use crate::error::BenchError;
 use crate::ledger::Ledger;
-use crate::limits::{SAMPLES, START_TIMEOUT_S, VERIFIED_PLACES_MAX};
+use crate::limits::{LOOK_INTERVAL, SAMPLES, START_TIMEOUT_S, VERIFIED_PLACES_MAX};
 use crate::pace::Pace;
 use crate::places::{Places, Sequence};
 use crate::plan::Plan;
@@ -92,6 +92,8 @@ pub struct Generator<D: Driver> {
     /// Slots without a request, the longest idle first, so that all queues are used alike.
     free: VecDeque<u32>,
     answers: Vec<Answer<D::Data>>,
+    /// When the next turn is needed although nothing arrives.
+    look_at: Time,
     result: Option<Sender<Finished>>,
 }
 
@@ -119,6 +121,7 @@ impl<D: Driver> Generator<D> {
             answers: Vec::with_capacity(slots as usize),
             plan,
             member,
+            look_at: Time::ZERO,
             result: Some(result),
         }
     }
@@ -322,6 +325,16 @@ impl<D: Driver> Generator<D> {
         }
     }
 
+    /// Answers wake a core that sleeps; what goes by the clock, and signals, do not.
+    fn next_look(&self, now: Time) -> Time {
+        let look = now.after(LOOK_INTERVAL);
+        match &self.phase {
+            Phase::Done => Time::NEVER,
+            Phase::Running(load) => load.next_start(now).map_or(look, |start| start.min(look)),
+            _ => look,
+        }
+    }
+
     fn take_answers(&mut self, now: Time) {
         let mut answers = std::mem::take(&mut self.answers);
         for answer in answers.drain(..) {
@@ -375,11 +388,12 @@ impl<D: Driver> Poller for Generator<D> {
             Phase::Done => {}
         }
         self.driver.flush(now);
+        self.look_at = self.next_look(now);
         progress
     }
 
-    fn may_sleep(&self) -> bool {
-        matches!(self.phase, Phase::Done)
+    fn deadline(&self) -> Time {
+        self.look_at
     }
 }
 

@@ -1,5 +1,7 @@
 //! Bounds of a run, with their relations checked by the compiler.
 
+use std::time::Duration;
+
 /// Requests in flight on one queue or connection. One less than the largest NVMe queue: a full one has a free entry.
 pub const DEPTH_MAX: u32 = 1023;
 /// Queues or connections of one run: as many as a controller of `nvmf_host` has.
@@ -20,6 +22,8 @@ pub const RUNTIME_S_MAX: u64 = 7 * 24 * 3600;
 pub const VERIFIED_PLACES_MAX: u64 = 1 << 30;
 /// Places that are looked at before a run writes.
 pub const SAMPLES: u64 = 32;
+/// The longest sleep of a generator that may sleep: signals and the end of its time do not wake it.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 /// Requests that are started in one turn, so that answers are taken in between.
 pub const STARTS_PER_TURN: u32 = 4096;
 /// Time to connect and to learn what the target is.

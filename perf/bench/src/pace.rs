@@ -34,7 +34,7 @@ impl Pace {
     }
 
     /// When the next request is meant to start.
-    fn next(&self, now: Time) -> Time {
+    pub fn next(&self, now: Time) -> Time {
         let distance_ns = match self.pacing {
             Pacing::Closed => return now,
             // From the start each time, so that nothing adds up.

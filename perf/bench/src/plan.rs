@@ -68,6 +68,8 @@ pub struct Plan {
     pub bytes_max: Option<u64>,
     /// The processors that make the load, each with queues of its own; none is one that the system chooses.
     pub processors: Vec<usize>,
+    /// Spinning without an answer before a core sleeps until the next one, in microseconds; `None` for always.
+    pub spin_us: Option<u64>,
     /// Host NQN or initiator name; one of its own when absent.
     pub client_name: Option<String>,
     /// Header digests.
@@ -101,6 +103,7 @@ impl Plan {
             runtime: Duration::from_secs(10),
             bytes_max: None,
             processors: Vec::new(),
+            spin_us: None,
             client_name: None,
             header_digest: false,
             data_digest: false,
@@ -202,6 +205,13 @@ impl Plan {
                 reason: "nothing goes over a network",
             });
         }
+        if is_local && self.spin_us.is_some() {
+            return Err(BenchError::Contradiction {
+                first: "--spin-us",
+                second: "a controller of this machine",
+                reason: "its completions are only seen by looking at the queues, so nothing would end the sleep",
+            });
+        }
         let is_pcie = matches!(self.target, Target::Pcie { .. });
         if !is_pcie && (self.confirm_serial.is_some() || self.no_iommu) {
             return Err(BenchError::Contradiction {
@@ -260,6 +270,7 @@ mod tests {
         for (number, change) in [
             (|plan| plan.processors = vec![0, 1]) as fn(&mut Plan),
             |plan| plan.data_digest = true,
+            |plan| plan.spin_us = Some(0),
             |plan| plan.confirm_serial = Some("S".to_owned()),
             |plan| plan.processors = vec![0; 65],
         ]

@@ -122,7 +122,7 @@ fn start(plan: &Plan, way: &Way, stop: &Stop) -> (Vec<CoreThread>, mpsc::Receive
         let index = member.index();
         let config = CoreConfig {
             core: plan.processors.get(index as usize).copied().map(CoreId),
-            idle: IdlePolicy::Poll,
+            idle: plan.spin_us.map_or(IdlePolicy::Poll, |spin_us| IdlePolicy::Adaptive { spin_us }),
             buffer_bytes: CORE_BUFFER_BYTES,
             stall_us: STALL_US,
             ..CoreConfig::new(format!("vega-bench-{index}"))

@@ -149,6 +149,11 @@ impl Files {
         // completion with this token has been seen; the descriptor belongs to the file entry,
         // which outlives its operations.
         unsafe { queue.push(entry.user_data(token.pack())) };
+        let bytes = if has_data(&running.op) { op_length(&running.op) - running.done_bytes } else { 0 };
+        queue.batch.add(bytes);
+        if queue.batch.is_due(self.running()) {
+            queue.enter();
+        }
     }
 
     pub(super) fn complete(&mut self, queue: &mut Queue, token: Token, result: i32) {

@@ -1,15 +1,16 @@
 //! One io_uring per core: file operations, socket readiness and the core's sleep.
 //!
 //! Sockets are read and written by plain calls (`tcp`); the ring only says when a quiet one is
-//! worth a call. Entries are collected and submitted by one system call for every few of them, the last at the end of a turn.
+//! worth a call. Entries are collected and submitted by one system call at the end of a turn; those of files by one for every few (`batch`).
 //! A look at an idle ring costs no system call.
 //!
-//! Reading order: `setup`, this file, `files`, `polls`.
+//! Reading order: `setup`, this file, `batch`, `files`, `polls`.
 
 // The island: entries carry raw addresses to the kernel. What they point to is owned by a slot
 // (`files`) or lives for ever until the completion that names the slot has been seen.
 #![allow(unsafe_code)]
 
+mod batch;
 mod events;
 mod files;
 mod polls;
@@ -30,7 +31,7 @@ pub(crate) use polls::{PollEvent, PollKey, PollQueue};
 pub use setup::UringError;
 
 use crate::file::{File, FileSystem};
-use crate::limits::{SLEEP_US_MAX, URING_BATCH};
+use crate::limits::SLEEP_US_MAX;
 use crate::wake::Waker;
 
 /// What a completion belongs to; the upper byte of the entry's user data.
@@ -85,10 +86,12 @@ struct Queue {
     ring: IoUring,
     /// Entries that found the submission queue full; bounded, like the queue, by the slots.
     waiting: VecDeque<squeue::Entry>,
+    /// What has come together for files.
+    batch: batch::Batch,
 }
 
 impl Queue {
-    /// Queues `entry` for the next submission, which is at once when enough have come together.
+    /// Queues `entry` for the next submission.
     ///
     /// # Safety
     /// What the entry points to stays valid until its completion, or, where the kernel copies it,
@@ -97,17 +100,11 @@ impl Queue {
         if !self.waiting.is_empty() {
             return self.waiting.push_back(entry);
         }
-        let mut submission = self.ring.submission();
         // SAFETY: passed on to the caller.
-        let taken = unsafe { submission.push(&entry) }.is_ok();
-        let enough = submission.len() >= URING_BATCH;
-        drop(submission);
-        if enough {
-            self.enter();
-        }
-        if taken {
+        if unsafe { self.ring.submission().push(&entry) }.is_ok() {
             return;
         }
+        self.enter();
         // SAFETY: passed on to the caller.
         if unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.waiting.push_back(entry);
@@ -116,6 +113,7 @@ impl Queue {
 
     /// Gives everything that was queued to the kernel and lets it post what has completed.
     fn enter(&mut self) {
+        self.batch = batch::Batch::default();
         loop {
             while let Some(entry) = self.waiting.front() {
                 // SAFETY: whoever queued it promised validity until its completion.
@@ -260,7 +258,7 @@ impl Uring {
     /// A ring for the calling thread, which must be the only one to use it. `waker` ends its sleep.
     pub fn new(waker: Waker) -> Result<Self, UringError> {
         let inner = Inner {
-            queue: Queue { ring: setup::build()?, waiting: VecDeque::new() },
+            queue: Queue { ring: setup::build()?, waiting: VecDeque::new(), batch: batch::Batch::default() },
             files: files::Files::default(),
             polls: polls::Polls::default(),
             waker,

@@ -73,9 +73,14 @@ pub(in crate::cli) struct BenchArgs {
     /// End after so many bytes if that is earlier; then nothing warms up
     #[arg(long, value_name = "SIZE")]
     bytes: Option<ByteSize>,
-    /// Processors that make the load, for instance 2 or 2,3; each spins, has queues of its own and its share of the target
+    /// Processors that make the load, for instance 2 or 2,3; each has queues of its own and its share of the target, and spins
+    /// (see --spin-us)
     #[arg(long, value_name = "PROCESSOR", value_delimiter = ',')]
     core: Vec<usize>,
+    /// Sleep after so many microseconds without an answer, until the next one, instead of spinning always: for targets that share the
+    /// processor, as a disk of this machine does with its interrupts
+    #[arg(long, value_name = "MICROSECONDS")]
+    spin_us: Option<u64>,
     /// Digests over NVMe/TCP headers
     #[arg(long)]
     header_digest: bool,
@@ -144,6 +149,7 @@ impl BenchArgs {
             warm_up: self.warm_up,
             bytes_max: self.bytes.map(|bytes| bytes.0),
             processors: self.core,
+            spin_us: self.spin_us,
             header_digest: self.header_digest,
             data_digest: self.data_digest,
             client_name: self.client_name,

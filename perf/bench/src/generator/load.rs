@@ -70,6 +70,11 @@ impl Load {
         }
     }
 
+    /// When the clock, not an answer, starts the next request; nothing in a closed loop.
+    pub fn next_start(&self, now: Time) -> Option<Time> {
+        self.pace.is_open().then(|| self.pace.next(now))
+    }
+
     fn tally(&mut self, kind: Kind) -> &mut Tally {
         match kind {
             Kind::Read => &mut self.outcome.reads,
