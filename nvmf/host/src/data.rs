@@ -12,6 +12,8 @@ pub enum Data {
     Pool(Sgl),
     /// Heap memory: Connect, Identify, log pages.
     Heap(Vec<u8>),
+    /// Heap memory and the CRC-32C of all of it: what is written again and again needs its data digest once. Only ever sent.
+    Checked(Vec<u8>, u32),
     /// Some of the data that two fused commands share; only ever sent.
     Part {
         /// Of both.
@@ -33,7 +35,7 @@ impl Data {
     pub fn into_sgl(self) -> Sgl {
         match self {
             Self::Pool(sgl) => sgl,
-            Self::Heap(_) | Self::Part { .. } => Sgl::empty(),
+            Self::Heap(_) | Self::Checked(..) | Self::Part { .. } => Sgl::empty(),
         }
     }
 }
@@ -42,7 +44,7 @@ impl Payload for Data {
     fn len(&self) -> usize {
         match self {
             Self::Pool(sgl) => sgl.len(),
-            Self::Heap(bytes) => bytes.len(),
+            Self::Heap(bytes) | Self::Checked(bytes, _) => bytes.len(),
             Self::Part { length_bytes, .. } => *length_bytes,
         }
     }
@@ -50,7 +52,7 @@ impl Payload for Data {
     fn chunk(&self, offset_bytes: usize) -> &[u8] {
         match self {
             Self::Pool(sgl) => sgl.chunk(offset_bytes),
-            Self::Heap(bytes) => &bytes[offset_bytes..],
+            Self::Heap(bytes) | Self::Checked(bytes, _) => &bytes[offset_bytes..],
             Self::Part { all, offset_bytes: begin, length_bytes } => {
                 let chunk = all.chunk(begin + offset_bytes);
                 &chunk[..chunk.len().min(length_bytes - offset_bytes)]
@@ -58,11 +60,18 @@ impl Payload for Data {
         }
     }
 
+    fn crc32c(&self) -> Option<u32> {
+        match self {
+            Self::Checked(_, crc32c) => Some(*crc32c),
+            _ => None,
+        }
+    }
+
     fn chunk_mut(&mut self, offset_bytes: usize) -> &mut [u8] {
         match self {
             Self::Pool(sgl) => sgl.chunk_mut(offset_bytes),
             Self::Heap(bytes) => &mut bytes[offset_bytes..],
-            Self::Part { .. } => unreachable!("a queue receives into the data of reads alone"),
+            Self::Checked(..) | Self::Part { .. } => unreachable!("a queue receives into the data of reads alone"),
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::error::BenchError;
 use crate::limits::{CUT_BYTES, DRAIN_TIMEOUT_S, REQUEST_BYTES_MAX};
 use crate::plan::Plan;
 pub use cut::Pieces;
-use cut::{Cuts, Part};
+use cut::{Cuts, Part, Run};
 
 /// Streams that are looked at in one turn: all there are.
 const READY_PER_TURN: usize = 64;
@@ -101,6 +101,8 @@ pub struct NvmeDriver {
     /// What each command in flight is of, by queue and slot of its CID.
     parts: Vec<Vec<Part>>,
     cuts: Cuts,
+    /// What is written goes with data digests.
+    data_digest: bool,
     geometry: Option<Geometry>,
     end: Option<BenchError>,
     closing: bool,
@@ -119,6 +121,7 @@ impl NvmeDriver {
         Self {
             parts: vec![vec![Part::default(); entries]; queues],
             cuts: Cuts::new(target.depth as usize * queues, queues),
+            data_digest: target.config.data_digest != Digest::Off,
             target,
             network,
             group,
@@ -154,11 +157,11 @@ impl NvmeDriver {
         index: usize,
         part: Part,
         request: Request,
-        data: Vec<u8>,
-    ) -> Result<(), Vec<u8>> {
+        data: Run,
+    ) -> Result<(), Run> {
         let (opcode, data) = match request.kind {
-            Kind::Read => (NvmOpcode::READ, HostData::Read(Data::Heap(data))),
-            Kind::Write => (NvmOpcode::WRITE, HostData::Write(Data::Heap(data))),
+            Kind::Read => (NvmOpcode::READ, HostData::Read(data.into_read())),
+            Kind::Write => (NvmOpcode::WRITE, HostData::Write(data.into_write(self.data_digest))),
         };
         let sqe = Sqe::io(opcode, self.target.nsid, request.lba, request.length_blocks, IoControl::NONE);
         match self.controller.submit_io(index, now, sqe, data) {
@@ -166,7 +169,7 @@ impl NvmeDriver {
                 self.parts[index][QueuePair::slot_of(cid)] = part;
                 Ok(())
             }
-            Err(HostData::Read(Data::Heap(data)) | HostData::Write(Data::Heap(data))) => Err(data),
+            Err(HostData::Read(data) | HostData::Write(data)) => Err(Run::back(data)),
             Err(_) => unreachable!("what was given comes back"),
         }
     }
@@ -236,7 +239,7 @@ impl NvmeDriver {
             while let Some(unfinished) = self.controller.take_unfinished(index) {
                 let part = self.parts[index][QueuePair::slot_of(unfinished.cid)];
                 let failure = Some(Failure::Lost);
-                answers.extend(over(&mut self.cuts, part, bytes(unfinished.data), failure));
+                answers.extend(over(&mut self.cuts, part, memory(unfinished.data), failure));
             }
         }
         self.cuts.lose_waiting(answers);
@@ -247,17 +250,14 @@ impl NvmeDriver {
     }
 }
 
-fn bytes(data: Option<Data>) -> Vec<u8> {
-    match data {
-        Some(Data::Heap(bytes)) => bytes,
-        None => Vec::new(),
-        Some(_) => unreachable!("every request brings its buffer on the heap"),
-    }
+/// The memory of a command that is over; flushes have none.
+fn memory(data: Option<Data>) -> Run {
+    data.map_or_else(Run::default, Run::back)
 }
 
 /// A command is over: the answer to its request, if that is over as well.
 #[inline]
-fn over(cuts: &mut Cuts, part: Part, data: Vec<u8>, failure: Option<Failure>) -> Option<Answer<Pieces>> {
+fn over(cuts: &mut Cuts, part: Part, data: Run, failure: Option<Failure>) -> Option<Answer<Pieces>> {
     if part.piece == Part::WHOLE {
         return Some(Answer { tag: part.tag, data: Pieces::One(data), failure });
     }
@@ -268,7 +268,7 @@ fn over(cuts: &mut Cuts, part: Part, data: Vec<u8>, failure: Option<Failure>) ->
 fn answer(cuts: &mut Cuts, part: Part, completion: Completion<Data>) -> Option<Answer<Pieces>> {
     let status = completion.cqe.status();
     let failure = if status.is_success() { None } else { Some(Failure::Nvme(status)) };
-    over(cuts, part, bytes(completion.data), failure)
+    over(cuts, part, memory(completion.data), failure)
 }
 
 impl Driver for NvmeDriver {

@@ -1,22 +1,61 @@
-//! Requests that are longer than the target's longest command: their buffers are as many as their commands, so nothing is
+//! The memory of requests, and requests that are longer than the target's longest command: their buffers are as many as their commands, so nothing is
 //! copied, and their answers are put together again.
 
 use std::collections::VecDeque;
 
+use nvmf_host::Data;
+
 use crate::driver::{Answer, Failure, Payload, Request};
+
+/// The memory of one command.
+#[derive(Debug, Default)]
+pub struct Run {
+    bytes: Vec<u8>,
+    /// The CRC-32C of the bytes, once it was needed: what is written again unchanged goes with the same digest.
+    crc32c: Option<u32>,
+}
+
+impl Run {
+    fn zeros(length_bytes: usize) -> Self {
+        Self { bytes: vec![0; length_bytes], crc32c: None }
+    }
+
+    /// To be filled.
+    pub fn into_read(self) -> Data {
+        Data::Heap(self.bytes)
+    }
+
+    /// To be written, to a target that wants a data digest or does not.
+    pub fn into_write(self, data_digest: bool) -> Data {
+        if !data_digest {
+            return Data::Heap(self.bytes);
+        }
+        let crc32c = self.crc32c.unwrap_or_else(|| crc_fast::crc32_iscsi(&self.bytes));
+        Data::Checked(self.bytes, crc32c)
+    }
+
+    /// What [`Run::into_read`] or [`Run::into_write`] gave, back from the queue.
+    pub fn back(data: Data) -> Self {
+        match data {
+            Data::Heap(bytes) => Self { bytes, crc32c: None },
+            Data::Checked(bytes, crc32c) => Self { bytes, crc32c: Some(crc32c) },
+            _ => unreachable!("every request brings its buffer on the heap"),
+        }
+    }
+}
 
 /// The memory of a request: one run for each command.
 #[derive(Debug)]
 pub enum Pieces {
     /// A single command.
-    One(Vec<u8>),
+    One(Run),
     /// Several commands, each but the last as long as one may be.
-    Many(Vec<Vec<u8>>),
+    Many(Vec<Run>),
 }
 
 impl Default for Pieces {
     fn default() -> Self {
-        Self::One(Vec::new())
+        Self::One(Run::default())
     }
 }
 
@@ -24,10 +63,10 @@ impl Pieces {
     /// Memory for `length_bytes` in commands of at most `command_bytes_max`.
     pub fn new(length_bytes: usize, command_bytes_max: usize) -> Self {
         if length_bytes <= command_bytes_max {
-            return Self::One(vec![0; length_bytes]);
+            return Self::One(Run::zeros(length_bytes));
         }
         let starts = (0..length_bytes).step_by(command_bytes_max);
-        Self::Many(starts.map(|start| vec![0; command_bytes_max.min(length_bytes - start)]).collect())
+        Self::Many(starts.map(|start| Run::zeros(command_bytes_max.min(length_bytes - start))).collect())
     }
 }
 
@@ -37,7 +76,7 @@ impl Payload for Pieces {
             Self::One(run) => std::slice::from_ref(run),
             Self::Many(runs) => runs,
         };
-        runs.iter().map(Vec::as_slice)
+        runs.iter().map(|run| &run.bytes[..])
     }
 
     fn runs_mut(&mut self) -> impl Iterator<Item = &mut [u8]> {
@@ -45,7 +84,10 @@ impl Payload for Pieces {
             Self::One(run) => std::slice::from_mut(run),
             Self::Many(runs) => runs,
         };
-        runs.iter_mut().map(Vec::as_mut_slice)
+        runs.iter_mut().map(|run| {
+            run.crc32c = None;
+            &mut run.bytes[..]
+        })
     }
 }
 
@@ -73,7 +115,7 @@ impl Part {
 struct Cut {
     request: Request,
     /// Empty while a command has one.
-    pieces: Vec<Vec<u8>>,
+    pieces: Vec<Run>,
     /// Commands that are not over.
     open: usize,
     piece_blocks: u32,
@@ -103,12 +145,12 @@ impl Cuts {
     }
 
     /// Takes a request; its commands wait for [`Cuts::next`].
-    pub fn begin(&mut self, queue: usize, request: Request, pieces: Vec<Vec<u8>>) {
+    pub fn begin(&mut self, queue: usize, request: Request, pieces: Vec<Run>) {
         let open = pieces.len();
         let blocks =
             |bytes: usize, of: usize| (bytes as u64 * u64::from(request.length_blocks) / of as u64) as u32;
-        let total: usize = pieces.iter().map(Vec::len).sum();
-        let piece_blocks = blocks(pieces[0].len(), total);
+        let total: usize = pieces.iter().map(|run| run.bytes.len()).sum();
+        let piece_blocks = blocks(pieces[0].bytes.len(), total);
         self.waiting[queue].extend((0..open as u32).map(|piece| Part { tag: request.tag, piece }));
         let cut = Cut { request, pieces, open, piece_blocks, failure: None };
         let before = self.cuts[request.tag as usize].replace(cut);
@@ -116,7 +158,7 @@ impl Cuts {
     }
 
     /// The next command of a queue, as a request of its own, with its memory.
-    pub fn next(&mut self, queue: usize) -> Option<(Part, Request, Vec<u8>)> {
+    pub fn next(&mut self, queue: usize) -> Option<(Part, Request, Run)> {
         let part = self.waiting[queue].pop_front()?;
         let cut = self.cut(part);
         let done_blocks = part.piece * cut.piece_blocks;
@@ -130,7 +172,7 @@ impl Cuts {
     }
 
     /// A command found no room: it is the next one again.
-    pub fn put_back(&mut self, queue: usize, part: Part, data: Vec<u8>) {
+    pub fn put_back(&mut self, queue: usize, part: Part, data: Run) {
         self.cut(part).pieces[part.piece as usize] = data;
         self.waiting[queue].push_front(part);
     }
@@ -140,7 +182,7 @@ impl Cuts {
     }
 
     /// A command is over; with the last one of a request, so is that.
-    pub fn finish(&mut self, part: Part, data: Vec<u8>, failure: Option<Failure>) -> Option<Answer<Pieces>> {
+    pub fn finish(&mut self, part: Part, data: Run, failure: Option<Failure>) -> Option<Answer<Pieces>> {
         let cut = self.cut(part);
         cut.pieces[part.piece as usize] = data;
         cut.failure = cut.failure.or(failure);
@@ -171,7 +213,7 @@ mod tests {
         Request { tag, kind: Kind::Write, lba, length_blocks }
     }
 
-    fn many(length_bytes: usize, command_bytes_max: usize) -> Vec<Vec<u8>> {
+    fn many(length_bytes: usize, command_bytes_max: usize) -> Vec<Run> {
         match Pieces::new(length_bytes, command_bytes_max) {
             Pieces::Many(pieces) => pieces,
             Pieces::One(_) => panic!("it is longer than a command"),
@@ -179,14 +221,36 @@ mod tests {
     }
 
     #[test]
+    fn a_checksum_is_kept_until_the_bytes_change() {
+        let mut pieces = Pieces::new(10, 100);
+        pieces.runs_mut().for_each(|run| run.copy_from_slice(b"0123456789"));
+        let crc_of = |pieces: Pieces| match pieces {
+            Pieces::One(run) => match run.into_write(true) {
+                Data::Checked(bytes, crc32c) => (Pieces::One(Run::back(Data::Checked(bytes, crc32c))), crc32c),
+                data => panic!("{data:?}"),
+            },
+            Pieces::Many(_) => panic!("it is one command"),
+        };
+        let (mut pieces, first) = crc_of(pieces);
+        assert_eq!(first, crc_fast::crc32_iscsi(b"0123456789"));
+        assert!(matches!(&pieces, Pieces::One(run) if run.crc32c == Some(first)));
+        pieces.runs_mut().for_each(|run| run[9] = b'8');
+        let (pieces, second) = crc_of(pieces);
+        assert_eq!(second, crc_fast::crc32_iscsi(b"0123456788"));
+        // What a read has filled has another one.
+        let Pieces::One(run) = pieces else { panic!("it is one command") };
+        assert_eq!(Run::back(run.into_read()).crc32c, None);
+    }
+
+    #[test]
     fn a_request_is_cut_at_the_limit_and_answered_once() {
-        assert!(matches!(Pieces::new(4096, 4096), Pieces::One(run) if run.len() == 4096));
+        assert!(matches!(Pieces::new(4096, 4096), Pieces::One(run) if run.bytes.len() == 4096));
         let mut cuts = Cuts::new(4, 2);
         cuts.begin(1, request(3, 100, 20), many(10 << 10, 4096));
         assert!(cuts.has_waiting(1) && !cuts.has_waiting(0));
         let mut sent = Vec::new();
         while let Some((part, request, data)) = cuts.next(1) {
-            assert_eq!(data.len(), request.length_blocks as usize * 512);
+            assert_eq!(data.bytes.len(), request.length_blocks as usize * 512);
             sent.push((part, request.lba, request.length_blocks, data));
         }
         let places: Vec<_> = sent.iter().map(|(_, lba, blocks, _)| (*lba, *blocks)).collect();
@@ -194,7 +258,7 @@ mod tests {
         // In any order.
         let mut answers = Vec::new();
         for (number, (part, _, _, mut data)) in sent.into_iter().rev().enumerate() {
-            data.fill(part.piece as u8);
+            data.bytes.fill(part.piece as u8);
             let failure = (number == 1).then_some(Failure::Unanswered);
             answers.extend(cuts.finish(part, data, failure));
         }
