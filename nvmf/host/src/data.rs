@@ -71,7 +71,9 @@ impl Payload for Data {
         match self {
             Self::Pool(sgl) => sgl.chunk_mut(offset_bytes),
             Self::Heap(bytes) => &mut bytes[offset_bytes..],
-            Self::Checked(..) | Self::Part { .. } => unreachable!("a queue receives into the data of reads alone"),
+            Self::Checked(..) | Self::Part { .. } => {
+                unreachable!("a queue receives into the data of reads alone")
+            }
         }
     }
 }

@@ -151,14 +151,7 @@ impl NvmeDriver {
 
     /// Writes one command to queue `index`.
     #[inline]
-    fn send(
-        &mut self,
-        now: Time,
-        index: usize,
-        part: Part,
-        request: Request,
-        data: Run,
-    ) -> Result<(), Run> {
+    fn send(&mut self, now: Time, index: usize, part: Part, request: Request, data: Run) -> Result<(), Run> {
         let (opcode, data) = match request.kind {
             Kind::Read => (NvmOpcode::READ, HostData::Read(data.into_read())),
             Kind::Write => (NvmOpcode::WRITE, HostData::Write(data.into_write(self.data_digest))),

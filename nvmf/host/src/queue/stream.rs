@@ -9,7 +9,8 @@ use reactor::net::StreamError;
 use super::{Link, QueuePair};
 use crate::error::EndCause;
 use crate::limits::{
-    LARGE_PAYLOAD_BYTES, RECV_CALLS_PER_TURN, SCRATCH_BESIDE_PAYLOAD_BYTES, SEND_CALLS_PER_TURN, SEND_VECTORS,
+    LARGE_PAYLOAD_BYTES, LONG_RECV_BYTES, RECV_CALLS_PER_TURN, SCRATCH_BESIDE_PAYLOAD_BYTES,
+    SEND_CALLS_PER_TURN, SEND_VECTORS,
 };
 use crate::turn::Turn;
 
@@ -26,7 +27,7 @@ enum Took {
     Nothing,
     /// Everything that was there.
     All,
-    /// As much as there was room for; there may be more.
+    /// As much as there was room for, or so much that more may have come meanwhile.
     Part,
     Ended(EndCause),
 }
@@ -87,7 +88,7 @@ impl QueuePair {
         if let Err(violation) = self.queue.handle_bytes(&turn.scratch[..received - in_place]) {
             return Took::Ended(EndCause::Violation(violation));
         }
-        if received < room { Took::All } else { Took::Part }
+        if received < room.min(LONG_RECV_BYTES) { Took::All } else { Took::Part }
     }
 
     /// Sends what waits and should not wait for the next turn, within the turn's bound.

@@ -226,7 +226,9 @@ mod tests {
         pieces.runs_mut().for_each(|run| run.copy_from_slice(b"0123456789"));
         let crc_of = |pieces: Pieces| match pieces {
             Pieces::One(run) => match run.into_write(true) {
-                Data::Checked(bytes, crc32c) => (Pieces::One(Run::back(Data::Checked(bytes, crc32c))), crc32c),
+                Data::Checked(bytes, crc32c) => {
+                    (Pieces::One(Run::back(Data::Checked(bytes, crc32c))), crc32c)
+                }
                 data => panic!("{data:?}"),
             },
             Pieces::Many(_) => panic!("it is one command"),
