@@ -29,9 +29,15 @@ impl Time {
         Self(self.0.saturating_add(ns))
     }
 
+    /// Nanoseconds from `earlier` to this instant; zero when it is not after it.
+    #[inline]
+    pub const fn ns_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
     /// How long after `earlier` this instant is; zero when it is not after it.
     pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.ns_since(earlier))
     }
 }
 

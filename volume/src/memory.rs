@@ -34,7 +34,7 @@ use chunk::Chunk;
 use spare::Spare;
 
 const PAGE: usize = PAGE_BYTES as usize;
-const CHUNK_PAGES: u64 = (MEMORY_CHUNK_BYTES / PAGE) as u64;
+const CHUNK_PAGES: usize = MEMORY_CHUNK_BYTES / PAGE;
 
 /// A part of an extent that lies in one chunk.
 #[derive(Clone, Copy)]
@@ -55,7 +55,7 @@ impl Piece {
 
     /// The numbers of the pages of its chunk on the device.
     fn pages_of_chunk(self) -> std::ops::Range<u64> {
-        self.chunk as u64 * CHUNK_PAGES..(self.chunk as u64 + 1) * CHUNK_PAGES
+        (self.chunk * CHUNK_PAGES) as u64..((self.chunk + 1) * CHUNK_PAGES) as u64
     }
 }
 

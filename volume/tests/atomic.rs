@@ -1,22 +1,20 @@
 //! What happens to atomic writes of a file when a disk fails or is full, and what they leave behind. What a crash leaves is the
 //! simulator's to find out.
 
+mod file_volume;
+
 use reactor::core::Core;
 use reactor::sim::{DiskFaults, SimDisk, SimWorld};
 use reactor::time::Time;
-use uuid::Uuid;
 use volume::allocation::AllocationMap;
-use volume::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
+use volume::bdev::{Done, Extent, Io, IoChannel, IoStatus, Op};
 use volume::file::FileChannel;
-use volume::io_mode::{BufferedReason, IoMode};
+use volume::io_mode::IoMode;
 use volume::journal::{DATA_OFFSET_BYTES, ENTRY_OFFSET_BYTES, length_bytes};
 use volume::sanitize::{Method, Next, Sanitize};
 use volume::volume::Volume;
 
-const BLOCK: u64 = 512;
-const BLOCKS: u64 = 4096;
-const DIRECT: IoMode = IoMode::Direct { align_bytes: 512 };
-const BUFFERED: IoMode = IoMode::Buffered(BufferedReason::Asked);
+use file_volume::{BLOCK, BLOCKS, BUFFERED, DIRECT, info};
 
 struct Rig {
     world: SimWorld,
@@ -44,19 +42,8 @@ impl Rig {
     fn over(world: SimWorld, mode: IoMode) -> Self {
         let core = world.core("c");
         let (data, journal) = (world.disk(BLOCKS * BLOCK), world.disk(length_bytes(BLOCK as u32)));
-        let info = BdevInfo {
-            logical_block_bytes: BLOCK as u32,
-            physical_block_bytes: 4096,
-            length_blocks: BLOCKS,
-            volatile_write_cache: true,
-            thin: true,
-            unmap_granularity_blocks: 8,
-            write_unit_blocks: 1,
-            atomic_write_blocks: 1,
-            uuid: Uuid::from_u128(1),
-        };
         let map = AllocationMap::empty(BLOCKS * BLOCK);
-        let channel = FileChannel::over(Box::new(data.open()), info, mode, Some(map), &core.buffers);
+        let channel = FileChannel::over(Box::new(data.open()), info(), mode, Some(map), &core.buffers);
         let channel = channel.with_journal(Box::new(journal.open()));
         let volume = Volume::new(Box::new(channel), &core.buffers).expect("a fresh pool has the reserve");
         world.set_auto_advance(false);

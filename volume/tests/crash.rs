@@ -1,20 +1,18 @@
 //! What is left after a power cut and after a kill, and what a failing disk is told apart from.
 
+mod file_volume;
+
 use std::collections::HashMap;
 
 use reactor::core::Core;
 use reactor::sim::{DiskFaults, SimDisk, SimWorld};
-use uuid::Uuid;
 use volume::allocation::AllocationMap;
-use volume::bdev::{BdevInfo, Done, Extent, Io, IoChannel, IoStatus, Op};
+use volume::bdev::{Done, Extent, Io, IoChannel, IoStatus, Op};
 use volume::file::FileChannel;
-use volume::io_mode::{BufferedReason, IoMode};
+use volume::io_mode::IoMode;
 use volume::volume::Volume;
 
-const BLOCK: u64 = 512;
-const BLOCKS: u64 = 4096;
-const DIRECT: IoMode = IoMode::Direct { align_bytes: 512 };
-const BUFFERED: IoMode = IoMode::Buffered(BufferedReason::Asked);
+use file_volume::{BLOCK, BLOCKS, BUFFERED, DIRECT, info};
 
 struct Rig {
     core: Core,
@@ -33,21 +31,10 @@ impl Rig {
 
     fn over(core: Core, disk: Option<SimDisk>, mode: IoMode, seed: u64) -> Self {
         let disk = disk.unwrap_or_else(|| SimWorld::new(seed).disk(BLOCKS * BLOCK));
-        let info = BdevInfo {
-            logical_block_bytes: BLOCK as u32,
-            physical_block_bytes: 4096,
-            length_blocks: BLOCKS,
-            volatile_write_cache: true,
-            thin: true,
-            unmap_granularity_blocks: 8,
-            write_unit_blocks: 1,
-            atomic_write_blocks: 1,
-            uuid: Uuid::from_u128(1),
-        };
         // As after an open that found no hole: everything may be data.
         let mut map = AllocationMap::empty(BLOCKS * BLOCK);
         map.mark(0, BLOCKS * BLOCK);
-        let channel = FileChannel::over(Box::new(disk.open()), info, mode, Some(map), &core.buffers);
+        let channel = FileChannel::over(Box::new(disk.open()), info(), mode, Some(map), &core.buffers);
         let volume = Volume::new(Box::new(channel), &core.buffers).expect("a fresh pool has the reserve");
         Self { core, disk, volume, tag: 0, answered: Vec::new() }
     }

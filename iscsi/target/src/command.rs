@@ -276,16 +276,16 @@ impl TargetCore {
     /// Ends a task with its response and lets the next ones of its task set start.
     pub(crate) fn send_response(&mut self, key: Key, response: Response) {
         let task = self.tasks.remove(key).expect("a task ends once");
-        let latency = self.core.clock.now().since(task.started);
-        let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        let latency_ns = self.core.clock.now().ns_since(task.started);
         let disk = self.disks.get_mut(task.disk).expect("a disk outlives its tasks");
         task.kind.record(&disk.stats, task.status, task.bytes, latency_ns);
         disk.tasks.finish(task.order);
         self.leave_session(task.session, task.place, Some(task.id));
         assert!(task.barriers.is_empty(), "who waits for a task has aborted it");
+        let answer_bytes = response.data_in.len();
         self.complete(task.session, task.id, response);
         if let Some(connection) = self.connection_of(task.session, task.connection) {
-            self.touch_sender(connection, task.bytes as usize);
+            self.touch_sender(connection, answer_bytes);
         }
         self.unblock_disk(task.disk);
     }

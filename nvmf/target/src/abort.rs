@@ -19,9 +19,7 @@ impl NvmfCore {
         if let Some(namespace) = self.namespaces.get_mut(task.namespace) {
             namespace.open_tasks -= 1;
             if is_work {
-                let latency = self.tick.since(task.started);
-                let latency_ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
-                task.kind.record(&namespace.stats, task.status, task.bytes, latency_ns);
+                task.kind.record(&namespace.stats, task.status, task.bytes, self.tick.ns_since(task.started));
             }
             if namespace.detached {
                 self.forget_namespace_if_over(task.namespace);

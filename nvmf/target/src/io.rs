@@ -220,7 +220,7 @@ impl NvmfCore {
     fn answer_shown(&mut self, key: Key, id: CommandId, namespace: Key, extent: Extent, sgl: Sgl) {
         let started = self.tick;
         self.tick = self.core.clock.now();
-        let latency_ns = self.tick.as_ns().saturating_sub(started.as_ns());
+        let latency_ns = self.tick.ns_since(started);
         let namespace = self.namespaces.get(namespace).expect("checked by the caller");
         OpKind::Read.record(&namespace.stats, IoStatus::Good, sgl.len() as u64, latency_ns);
         let crc32c = self.crc32c(key, namespace, extent);
@@ -243,7 +243,7 @@ impl NvmfCore {
         match work.resume(done.status, done.sgl, info, &self.core.buffers) {
             Step::End(status, sgl) => {
                 self.tick = self.core.clock.now();
-                let latency_ns = self.tick.as_ns().saturating_sub(task.started.as_ns());
+                let latency_ns = self.tick.ns_since(task.started);
                 task.kind.record(&namespace.stats, done.status, task.bytes, latency_ns);
                 match sgl {
                     Some(sgl) => {

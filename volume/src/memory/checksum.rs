@@ -7,27 +7,24 @@ use std::cell::{Cell, OnceCell};
 
 use reactor::memory::Upcoming;
 
-use super::PAGE;
-use crate::limits::MEMORY_CHUNK_BYTES;
-
-const PAGES: usize = MEMORY_CHUNK_BYTES / PAGE;
+use super::{CHUNK_PAGES, PAGE};
 
 /// Which pages' values are known, and the values.
 pub(super) struct Checksums {
-    known: [Cell<u64>; PAGES / 64],
+    known: [Cell<u64>; CHUNK_PAGES / 64],
     /// Nothing until the first is asked for.
-    values: OnceCell<Box<[Cell<u32>; PAGES]>>,
+    values: OnceCell<Box<[Cell<u32>; CHUNK_PAGES]>>,
 }
 
 impl Checksums {
     pub(super) const fn new() -> Self {
-        Self { known: [const { Cell::new(0) }; PAGES / 64], values: OnceCell::new() }
+        Self { known: [const { Cell::new(0) }; CHUNK_PAGES / 64], values: OnceCell::new() }
     }
 
     /// The value of a page, from its bytes unless it is known.
     #[inline]
     pub(super) fn of_page(&self, page: usize, bytes: &[u8]) -> u32 {
-        let values = self.values.get_or_init(|| Box::new([const { Cell::new(0) }; PAGES]));
+        let values = self.values.get_or_init(|| Box::new([const { Cell::new(0) }; CHUNK_PAGES]));
         let (known, bit) = (&self.known[page / 64], 1 << (page % 64));
         if known.get() & bit == 0 {
             values[page].set(crc_fast::crc32_iscsi(bytes));
@@ -136,12 +133,12 @@ mod tests {
     #[test]
     fn a_value_is_kept_until_its_page_is_written() {
         let checksums = Checksums::new();
-        checksums.forget(0..=PAGES - 1);
+        checksums.forget(0..=CHUNK_PAGES - 1);
         let (old, new) = (vec![1; PAGE], vec![2; PAGE]);
         let value = crc_fast::crc32_iscsi(&old);
         assert_eq!((checksums.of_page(63, &old), checksums.of_page(63, &old)), (value, value));
         assert_eq!(checksums.of_page(64, &old), value);
-        checksums.forget(64..=PAGES - 1);
+        checksums.forget(64..=CHUNK_PAGES - 1);
         assert_eq!(checksums.of_page(63, &old), value);
         assert_eq!(checksums.of_page(64, &new), crc_fast::crc32_iscsi(&new));
     }

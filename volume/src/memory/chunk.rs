@@ -2,11 +2,11 @@
 
 use reactor::memory::{Block, PageBlock, ShownCount};
 
-use super::PAGE;
 use super::checksum::Checksums;
+use super::{CHUNK_PAGES, PAGE};
 use crate::limits::MEMORY_CHUNK_BYTES;
 
-const MAP_WORDS: usize = MEMORY_CHUNK_BYTES / PAGE / 64;
+const MAP_WORDS: usize = CHUNK_PAGES / 64;
 
 pub(super) struct Chunk {
     pub(super) memory: PageBlock,

@@ -25,7 +25,7 @@ pub(super) struct Run {
 impl Piece {
     /// The number, on the device, of the page that holds the byte `done` bytes into the piece.
     fn page(self, done: usize) -> u64 {
-        self.chunk as u64 * CHUNK_PAGES + ((self.offset + done) / PAGE) as u64
+        (self.chunk * CHUNK_PAGES + (self.offset + done) / PAGE) as u64
     }
 
     /// What is left `done` bytes in of the page that holds that byte.
@@ -203,6 +203,6 @@ impl MemoryDevice {
 
 /// A page's own place.
 fn home_of(page: u64) -> Run {
-    let chunk = (page / CHUNK_PAGES) as usize;
-    Run { home: Home::Chunk(chunk), offset: (page % CHUNK_PAGES) as usize * PAGE, length: PAGE, at: 0 }
+    let (chunk, page) = (page as usize / CHUNK_PAGES, page as usize % CHUNK_PAGES);
+    Run { home: Home::Chunk(chunk), offset: page * PAGE, length: PAGE, at: 0 }
 }
