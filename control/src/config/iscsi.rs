@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::error::check_ranges;
 use super::{ConfigError, default_tag};
 use crate::model::ByteSize;
 
@@ -64,10 +65,7 @@ impl IscsiConfig {
         self.validate_portals()?;
         self.limits.validate()?;
         self.chap.validate()?;
-        let login_s = self.timeouts.login_s;
-        ConfigError::check("iscsi.timeouts.login_s", (1..=300).contains(&login_s), || {
-            format!("{login_s} is outside of 1 to 300 seconds")
-        })
+        self.timeouts.validate()
     }
 
     fn validate_portals(&self) -> Result<(), ConfigError> {
@@ -178,6 +176,16 @@ impl Default for IscsiTimeouts {
 }
 
 impl IscsiTimeouts {
+    fn validate(&self) -> Result<(), ConfigError> {
+        check_ranges([
+            ("iscsi.timeouts.login_s", self.login_s, 1..=300, " seconds"),
+            ("iscsi.timeouts.nop_interval_s", self.nop_interval_s, 1..=3600, " seconds"),
+            ("iscsi.timeouts.nop_answer_s", self.nop_answer_s, 1..=3600, " seconds"),
+            // 0: what is in flight is not waited for.
+            ("iscsi.timeouts.drain_s", self.drain_s, 0..=3600, " seconds"),
+        ])
+    }
+
     /// [`Self::drain_s`] as a duration.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(u64::from(self.drain_s))
@@ -206,18 +214,13 @@ impl Default for IscsiChap {
 
 impl IscsiChap {
     fn validate(&self) -> Result<(), ConfigError> {
-        let ranges = [
+        check_ranges([
             ("iscsi.chap.failures_until_pause", self.failures_until_pause, 1..=1000, ""),
             // Who guesses has to wait, however short; who mistyped a secret waits for an hour at most.
             ("iscsi.chap.pause_first_s", self.pause_first_s, 1..=3600, " seconds"),
             ("iscsi.chap.pause_longest_s", self.pause_longest_s, 1..=3600, " seconds"),
             ("iscsi.chap.forget_s", self.forget_s, 1..=86_400, " seconds"),
-        ];
-        for (key, value, range, unit) in ranges {
-            ConfigError::check(key, range.contains(&value), || {
-                format!("{value} is outside of {} to {}{unit}", range.start(), range.end())
-            })?;
-        }
+        ])?;
         ConfigError::check("iscsi.chap.pause_longest_s", self.pause_first_s <= self.pause_longest_s, || {
             let (longest, first) = (self.pause_longest_s, self.pause_first_s);
             format!(

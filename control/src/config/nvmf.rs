@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
+use super::error::check_ranges;
 use super::{ConfigError, default_tag};
 use crate::limits::LISTENERS_MAX;
 use crate::model::{ByteSize, Listener, PortId};
@@ -97,17 +98,12 @@ impl NvmfConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_listeners()?;
         let (limits, timeouts) = (&self.limits, &self.timeouts);
-        let ranges = [
+        check_ranges([
             ("nvmf.limits.io_queues_per_controller", limits.io_queues_per_controller.into(), 1..=64, ""),
             // A submission queue has at least two entries; one command at a time would be no queue.
             ("nvmf.limits.queue_depth", limits.queue_depth.into(), 2..=1024, ""),
             ("nvmf.timeouts.connect_s", timeouts.connect_s, 1..=15, " seconds"),
-        ];
-        for (key, value, range, unit) in ranges {
-            ConfigError::check(key, range.contains(&value), || {
-                format!("{value} is outside of {} to {}{unit}", range.start(), range.end())
-            })?;
-        }
+        ])?;
         // IOCCSZ counts 16 bytes, and blocks are at least 512.
         let capsule = limits.in_capsule_data_bytes.0;
         ConfigError::check(

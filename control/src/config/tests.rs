@@ -144,6 +144,18 @@ fn pauses_after_wrong_chap_answers_are_checked() {
 }
 
 #[test]
+fn timeouts_are_checked() {
+    for (key, values) in
+        [("login_s", "0 301"), ("nop_interval_s", "0 3601"), ("nop_answer_s", "0 3601"), ("drain_s", "3601")]
+    {
+        for value in values.split(' ') {
+            let text = refusal(&format!("[iscsi.timeouts]\n{key} = {value}"));
+            assert!(text.starts_with(&format!("iscsi.timeouts.{key}: {value} is outside of")), "{text}");
+        }
+    }
+}
+
+#[test]
 fn listeners_and_their_limits_are_checked() {
     let off = read("[nvmf]\nlistener = []").unwrap();
     assert!(!off.nvmf.enabled() && Config::default().nvmf.enabled());
