@@ -1,5 +1,5 @@
-//! The memory of requests, and requests that are longer than the target's longest command: their buffers are as many as their commands, so nothing is
-//! copied, and their answers are put together again.
+//! The memory of requests. One that is longer than the target's longest command has as many buffers as commands, so nothing is copied,
+//! and their answers are put together again.
 
 use std::collections::VecDeque;
 
