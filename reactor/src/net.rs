@@ -3,7 +3,8 @@
 //! A stream belongs to one core and to one [`StreamGroup`]. `take_ready` names the streams worth a
 //! try; a spurious name costs one `WouldBlock`, a missing one would be a bug.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::fmt;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 
 /// Why a stream gave nothing.
@@ -13,8 +14,27 @@ pub enum StreamError {
     #[error("nothing to do now")]
     WouldBlock,
     /// The stream is dead. Carries the operating system's error number.
-    #[error("connection broken (errno {0})")]
+    #[error("the connection failed: {}", Failed(*.0))]
     Broken(i32),
+}
+
+/// Why a connection failed, as a person reads it: the system's words for its error number, and where to look.
+struct Failed(i32);
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let said = io::Error::from_raw_os_error(self.0);
+        let look = match said.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                "; nothing listens there: check address and port, and that the other end runs"
+            }
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable | io::ErrorKind::TimedOut => {
+                "; check the address and the network between"
+            }
+            _ => "",
+        };
+        write!(f, "{said}{look}")
+    }
 }
 
 /// A stream that was taken off its core and may travel to another one.
@@ -113,4 +133,23 @@ pub trait Network {
 
     /// A new, empty group of streams.
     fn group(&self) -> Box<dyn StreamGroup>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_connection_says_why_and_where_to_look() {
+        let text = |errno| StreamError::Broken(errno).to_string();
+        assert!(
+            text(libc::ECONNREFUSED).starts_with(
+                "the connection failed: Connection refused (os error 111); nothing listens there"
+            )
+        );
+        for errno in [libc::EHOSTUNREACH, libc::ENETUNREACH, libc::ETIMEDOUT] {
+            assert!(text(errno).ends_with("check the address and the network between"));
+        }
+        assert_eq!(text(libc::ECONNRESET), "the connection failed: Connection reset by peer (os error 104)");
+    }
 }

@@ -51,13 +51,13 @@ pub enum DeviceError {
         length_bytes: usize,
     },
     /// The function cannot be reset, or the system refused to.
-    #[error("the function was not reset (errno {errno})")]
+    #[error("the function was not reset: {}", std::io::Error::from_raw_os_error(*errno))]
     NotReset {
         /// The system's error number.
         errno: i32,
     },
     /// Bus mastering or interrupts could not be switched.
-    #[error("the function's configuration was not changed (errno {errno})")]
+    #[error("the function's configuration was not changed: {}", std::io::Error::from_raw_os_error(*errno))]
     NotConfigured {
         /// The system's error number.
         errno: i32,

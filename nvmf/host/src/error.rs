@@ -2,6 +2,7 @@
 
 use nvme_spec::Status;
 use nvmf_proto::{TermReqCause, Violation};
+use reactor::net::StreamError;
 
 /// Why a queue pair or a whole association ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -10,7 +11,7 @@ pub enum EndCause {
     #[error("it was asked for")]
     Requested,
     /// The stream could not be made, or broke; the system's error number.
-    #[error("the connection failed (errno {0})")]
+    #[error("{}", StreamError::Broken(*.0))]
     Network(i32),
     /// The controller closed the stream.
     #[error("the controller closed the connection")]

@@ -4,6 +4,7 @@ use nvme::{End, Refusal};
 use nvme_pci::PciError;
 use nvmf_host::EndCause;
 use reactor::core::CoreError;
+use reactor::net::StreamError;
 use vfio::VfioError;
 
 /// Why there is no result. Messages say what to do next.
@@ -278,7 +279,7 @@ fn how_it_ended(end: End) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SessionEnd {
     /// The stream could not be made, or broke; the system's error number.
-    #[error("the connection failed (errno {0})")]
+    #[error("{}", StreamError::Broken(*.0))]
     Network(i32),
     /// The target closed the stream.
     #[error("the target closed the connection")]
