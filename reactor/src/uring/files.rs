@@ -341,6 +341,26 @@ mod tests {
     }
 
     #[test]
+    fn what_a_sleep_has_submitted_waits_no_longer() {
+        let uring = uring();
+        let zeros = std::fs::File::open("/dev/zero").expect("every system has it");
+        let mut file = uring.adopt(zeros.into()).expect("open");
+        let read = || FileOp::Read { offset_bytes: 0, sgl: Sgl::from_slice_heap(&[1; 512]) };
+        // The fifth waits for a sixth.
+        for tag in 0..5 {
+            file.submit(tag, read()).expect("room");
+        }
+        let mut done = Vec::new();
+        while done.len() < 5 {
+            uring.sleep(Duration::from_secs(60));
+            uring.reap();
+            file.poll(&mut done);
+        }
+        file.submit(5, read()).expect("room");
+        assert_eq!(wait(&mut *file).tag, 5);
+    }
+
+    #[test]
     fn a_short_transfer_is_continued() {
         // A pipe gives what is in it, so a long read comes in pieces.
         let (reader, writer) = std::io::pipe().expect("a pipe");

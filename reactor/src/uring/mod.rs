@@ -134,6 +134,13 @@ impl Queue {
         }
     }
 
+    /// Gives the submission queue to the kernel and waits for a completion, for `limit` at most.
+    fn wait(&mut self, limit: Duration) -> io::Result<usize> {
+        self.batch = batch::Batch::default();
+        let timeout = Timespec::from(limit);
+        self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout))
+    }
+
     fn has_unsubmitted(&mut self) -> bool {
         !self.waiting.is_empty() || !self.ring.submission().is_empty()
     }
@@ -207,13 +214,11 @@ impl Inner {
 
     fn sleep(&mut self, limit: Duration) {
         self.arm_wake();
-        let limit = limit.min(Duration::from_micros(SLEEP_US_MAX));
-        let timeout = Timespec::from(limit);
         if !self.queue.waiting.is_empty() {
             // More to submit than the queue holds: no time to sleep.
             return self.queue.enter();
         }
-        match self.queue.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timeout)) {
+        match self.queue.wait(limit.min(Duration::from_micros(SLEEP_US_MAX))) {
             Ok(_) => {}
             Err(error) if is_passing(&error) => {}
             Err(error) => panic!("the kernel lets a core sleep: {error}"),
@@ -232,9 +237,7 @@ impl Drop for Inner {
             if self.files.running() == 0 {
                 break;
             }
-            let timeout = Timespec::from(files::CLOSE_WAIT);
-            let args = SubmitArgs::new().timespec(&timeout);
-            let _ = self.queue.ring.submitter().submit_with_args(1, &args);
+            let _ = self.queue.wait(files::CLOSE_WAIT);
             self.reap();
         }
         self.files.leak_running();
