@@ -266,7 +266,7 @@ impl Running {
             let progress = self.turn(now);
             let after = self.clock.now();
             let stats = &self.parts.core.stats;
-            let took_ns = after.as_ns() - now.as_ns();
+            let took_ns = after.ns_since(now);
             now = after;
             if progress == Progress::Busy {
                 stats.busy_ns.add(took_ns);
@@ -325,7 +325,7 @@ impl Running {
             let after = self.clock.now();
             let stats = &self.parts.core.stats;
             stats.sleeps.add(1);
-            let slept_ns = after.since(now).as_nanos() as u64;
+            let slept_ns = after.ns_since(now);
             stats.asleep_ns.add(slept_ns);
             stats.idle_ns.add(slept_ns);
             after

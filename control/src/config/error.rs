@@ -73,19 +73,19 @@ impl ConfigError {
     ) -> Result<(), Self> {
         if ok { Ok(()) } else { Err(Self::Refused { path: path.into(), detail: detail() }) }
     }
+
+    /// Refuses the first value that is out of its range.
+    pub(super) fn check_ranges(values: impl IntoIterator<Item = Ranged>) -> Result<(), Self> {
+        values.into_iter().try_for_each(|(key, value, range, unit)| {
+            Self::check(key, range.contains(&value), || {
+                format!("{value} is outside of {} to {}{unit}", range.start(), range.end())
+            })
+        })
+    }
 }
 
 /// A key, its value, what it may be, and the unit of both with a space before it.
 pub(super) type Ranged = (&'static str, u32, RangeInclusive<u32>, &'static str);
-
-/// Refuses the first value that is out of its range.
-pub(super) fn check_ranges(values: impl IntoIterator<Item = Ranged>) -> Result<(), ConfigError> {
-    values.into_iter().try_for_each(|(key, value, range, unit)| {
-        ConfigError::check(key, range.contains(&value), || {
-            format!("{value} is outside of {} to {}{unit}", range.start(), range.end())
-        })
-    })
-}
 
 /// What to write instead of an unknown key.
 fn hint(nearest: Option<&str>, known: &[String]) -> String {

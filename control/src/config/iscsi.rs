@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::error::check_ranges;
 use super::{ConfigError, default_tag};
 use crate::model::ByteSize;
 
@@ -123,11 +122,8 @@ impl Default for IscsiLimits {
 
 impl IscsiLimits {
     fn validate(&self) -> Result<(), ConfigError> {
-        ConfigError::check(
-            "iscsi.limits.connections_per_session",
-            (1..=8).contains(&self.connections_per_session),
-            || format!("{} is outside of 1 to 8", self.connections_per_session),
-        )?;
+        let connections = self.connections_per_session.into();
+        ConfigError::check_ranges([("iscsi.limits.connections_per_session", connections, 1..=8, "")])?;
         // RFC 7143, sections 13.12 to 13.14: 512 to 2^24 - 1, and FirstBurstLength <= MaxBurstLength.
         for (key, value) in [
             ("iscsi.limits.max_recv_data_segment_bytes", self.max_recv_data_segment_bytes),
@@ -143,15 +139,11 @@ impl IscsiLimits {
             self.first_burst_bytes <= self.max_burst_bytes,
             || "it must not exceed iscsi.limits.max_burst_bytes (RFC 7143, section 13.14)".to_owned(),
         )?;
-        ConfigError::check("iscsi.limits.queue_depth", (1..=1024).contains(&self.queue_depth), || {
-            format!("{} is outside of 1 to 1024", self.queue_depth)
-        })?;
-        ConfigError::check("iscsi.limits.outstanding_r2t", (1..=64).contains(&self.outstanding_r2t), || {
-            format!("{} is outside of 1 to 64", self.outstanding_r2t)
-        })?;
-        ConfigError::check("iscsi.limits.sessions", (1..=4096).contains(&self.sessions), || {
-            format!("{} is outside of 1 to 4096", self.sessions)
-        })
+        ConfigError::check_ranges([
+            ("iscsi.limits.queue_depth", self.queue_depth.into(), 1..=1024, ""),
+            ("iscsi.limits.outstanding_r2t", self.outstanding_r2t.into(), 1..=64, ""),
+            ("iscsi.limits.sessions", self.sessions, 1..=4096, ""),
+        ])
     }
 }
 
@@ -177,7 +169,7 @@ impl Default for IscsiTimeouts {
 
 impl IscsiTimeouts {
     fn validate(&self) -> Result<(), ConfigError> {
-        check_ranges([
+        ConfigError::check_ranges([
             ("iscsi.timeouts.login_s", self.login_s, 1..=300, " seconds"),
             ("iscsi.timeouts.nop_interval_s", self.nop_interval_s, 1..=3600, " seconds"),
             ("iscsi.timeouts.nop_answer_s", self.nop_answer_s, 1..=3600, " seconds"),
@@ -214,7 +206,7 @@ impl Default for IscsiChap {
 
 impl IscsiChap {
     fn validate(&self) -> Result<(), ConfigError> {
-        check_ranges([
+        ConfigError::check_ranges([
             ("iscsi.chap.failures_until_pause", self.failures_until_pause, 1..=1000, ""),
             // Who guesses has to wait, however short; who mistyped a secret waits for an hour at most.
             ("iscsi.chap.pause_first_s", self.pause_first_s, 1..=3600, " seconds"),

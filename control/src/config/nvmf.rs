@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::error::check_ranges;
 use super::{ConfigError, default_tag};
 use crate::limits::LISTENERS_MAX;
 use crate::model::{ByteSize, Listener, PortId};
@@ -98,7 +97,7 @@ impl NvmfConfig {
     pub(super) fn validate(&self) -> Result<(), ConfigError> {
         self.validate_listeners()?;
         let (limits, timeouts) = (&self.limits, &self.timeouts);
-        check_ranges([
+        ConfigError::check_ranges([
             ("nvmf.limits.io_queues_per_controller", limits.io_queues_per_controller.into(), 1..=64, ""),
             // A submission queue has at least two entries; one command at a time would be no queue.
             ("nvmf.limits.queue_depth", limits.queue_depth.into(), 2..=1024, ""),

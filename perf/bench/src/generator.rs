@@ -92,8 +92,6 @@ pub struct Generator<D: Driver> {
     /// Slots without a request, the longest idle first, so that all queues are used alike.
     free: VecDeque<u32>,
     answers: Vec<Answer<D::Data>>,
-    /// When the next turn is needed although nothing arrives.
-    look_at: Time,
     result: Option<Sender<Finished>>,
 }
 
@@ -121,7 +119,6 @@ impl<D: Driver> Generator<D> {
             answers: Vec::with_capacity(slots as usize),
             plan,
             member,
-            look_at: Time::ZERO,
             result: Some(result),
         }
     }
@@ -325,16 +322,6 @@ impl<D: Driver> Generator<D> {
         }
     }
 
-    /// Answers wake a core that sleeps; what goes by the clock, and signals, do not.
-    fn next_look(&self, now: Time) -> Time {
-        let look = now.after(LOOK_INTERVAL);
-        match &self.phase {
-            Phase::Done => Time::NEVER,
-            Phase::Running(load) => load.next_start(now).map_or(look, |start| start.min(look)),
-            _ => look,
-        }
-    }
-
     fn take_answers(&mut self, now: Time) {
         let mut answers = std::mem::take(&mut self.answers);
         for answer in answers.drain(..) {
@@ -388,12 +375,18 @@ impl<D: Driver> Poller for Generator<D> {
             Phase::Done => {}
         }
         self.driver.flush(now);
-        self.look_at = self.next_look(now);
         progress
     }
 
+    /// Answers wake a core that sleeps; what goes by the clock, and signals, do not.
     fn deadline(&self) -> Time {
-        self.look_at
+        let now = self.clock.now();
+        let look = now.after(LOOK_INTERVAL);
+        match &self.phase {
+            Phase::Done => Time::NEVER,
+            Phase::Running(load) => load.next_start(now).map_or(look, |start| start.min(look)),
+            _ => look,
+        }
     }
 }
 

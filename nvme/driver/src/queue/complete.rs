@@ -34,7 +34,7 @@ impl Alike {
         let times = std::mem::take(&mut self.times);
         if times > 0 {
             stats.completed.add(times);
-            stats.latency.record_many(now.as_ns().saturating_sub(self.issued_at.as_ns()), times);
+            stats.latency.record_many(now.ns_since(self.issued_at), times);
         }
     }
 }
